@@ -1,0 +1,46 @@
+//! What the `kubectl pod-chaos` plugin and its agent say to each other.
+//!
+//! The plugin runs `pod-chaos-agent serve` in the agent's container through `pods/exec`. Both sides
+//! write one JSON value per line: the agent [`Event`]s on its stdout, the plugin [`Request`]s on its
+//! stdin. The agent speaks first, with [`Event::Hello`], and the plugin sends nothing before it has
+//! read that: a plan can therefore never reach an agent that does not understand it, nor one that
+//! wakes up long after the plugin has gone.
+//!
+//! The types hold no I/O and no Linux: the plugin builds for macOS and Windows with them. Numbers
+//! that people write (`1.5s`, `100ms`) are parsed once, by the [`std::str::FromStr`] of their type,
+//! which serde uses too.
+#![forbid(unsafe_code)]
+
+mod fault;
+mod message;
+mod name;
+mod time;
+
+pub use fault::{Fault, Netem, NetemFault, Plan};
+pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
+pub use name::{BadName, FaultId, Interface};
+pub use time::{BadTime, Latency, RunTime};
+
+/// The version of this protocol. Raised when an older peer would misunderstand a newer one; adding
+/// an optional field or a variant that is only sent on request does not raise it.
+pub const PROTOCOL: u16 = 1;
+
+/// Names of agent containers and of everything the agent makes in the kernel start with this.
+pub const OWNER: &str = "pod-chaos";
+
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;

@@ -1,0 +1,198 @@
+//! The lines that go to the agent and the lines that come from it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FaultId, Interface, Netem, Plan};
+
+/// A line from the plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Request {
+    /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
+    /// [`Event::InForce`], [`Event::Ended`], or [`Event::Failed`]. While it runs, a
+    /// [`Request::Revert`] on the same stream ends it at once; the end of the stream does not.
+    Apply {
+        /// The fault.
+        plan: Plan,
+    },
+    /// What is in force? Answer: [`Event::Status`].
+    Status,
+    /// End faults now, and clear what earlier agents left. Answer: one [`Event::Ended`] for each
+    /// fault found, then [`Event::Status`].
+    Revert {
+        /// Only this one; `None` ends all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<FaultId>,
+    },
+    /// As [`Request::Revert`] of everything; then the waiting agent exits, and its container with it.
+    Stop,
+}
+
+/// A line from the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The first line, always.
+    Hello {
+        /// [`crate::PROTOCOL`] of the agent.
+        protocol: u16,
+        /// Version of the agent's package.
+        version: String,
+    },
+    /// What the agent found and chose; nothing has been changed yet.
+    Probed {
+        /// The interface that will be hit.
+        interface: Interface,
+        /// How it will be done.
+        backend: Backend,
+        /// The kernel's release, as `uname -r` prints it.
+        kernel: String,
+    },
+    /// The fault is in force, and was read back from the kernel.
+    InForce {
+        /// As read back.
+        status: FaultStatus,
+    },
+    /// The fault is over.
+    Ended {
+        /// Which one.
+        fault: FaultId,
+        /// What ended it.
+        by: Ending,
+        /// For how long it was in force, in milliseconds.
+        ran_ms: u64,
+        /// Packets that it hit.
+        packets: u64,
+        /// What the read-back afterwards still found of it: links, qdiscs, tables. Empty is clean.
+        left: Vec<String>,
+        /// What went wrong during the clean-up; each step was tried all the same.
+        errors: Vec<String>,
+    },
+    /// The faults that the kernel holds now.
+    Status {
+        /// In the order of their tables.
+        faults: Vec<FaultStatus>,
+    },
+    /// The request could not be carried out; what had been begun was undone.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A fault as the kernel holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FaultStatus {
+    /// Which one.
+    pub fault: FaultId,
+    /// Whether it still acts.
+    pub state: FaultState,
+    /// The interface that is hit.
+    pub interface: Interface,
+    /// How it is done.
+    pub backend: Backend,
+    /// The parameters of the kernel's qdisc; `None` when the qdisc has gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netem: Option<Netem>,
+    /// Since when it has been in force, in milliseconds.
+    pub age_ms: u64,
+    /// What the kernel's timer has left, in milliseconds.
+    pub remaining_ms: u64,
+    /// Packets that it has hit so far.
+    pub packets: u64,
+}
+
+/// Whether a fault acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FaultState {
+    /// Packets are hit.
+    InForce,
+    /// The kernel has ended it; what is left matches nothing and waits to be cleared.
+    Expired,
+}
+
+/// How a network fault is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Backend {
+    /// An nf_tables netdev egress chain sends the traffic through netem on a link of its own.
+    NetdevEgress,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NetdevEgress => "netem behind an nf_tables egress hook",
+        })
+    }
+}
+
+/// What ended a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// The kernel's timer, at the deadline.
+    Timer,
+    /// A request to revert.
+    Request,
+    /// Someone else cleared it.
+    Elsewhere,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Timer => "the kernel's timer",
+            Self::Request => "request",
+            Self::Elsewhere => "someone else",
+        })
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of reason.
+    pub kind: FailureKind,
+    /// What was being done, to what, and what went wrong; lower case, no full stop.
+    pub message: String,
+    /// What the user can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Kinds of failure, as far as a caller acts differently on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The request makes no sense to this agent.
+    BadRequest,
+    /// No such interface, no default route, no such fault.
+    NotFound,
+    /// Another fault is in the way.
+    Conflict,
+    /// This kernel cannot do it.
+    Unsupported,
+    /// The kernel refused a step, or read back differently; everything was undone.
+    Kernel,
+    /// As `Kernel`, and not everything could be undone.
+    NotClean,
+}
+
+impl FailureKind {
+    /// Whether nothing had been changed when the request failed.
+    pub const fn nothing_touched(self) -> bool {
+        matches!(self, Self::BadRequest | Self::NotFound | Self::Conflict | Self::Unsupported)
+    }
+}

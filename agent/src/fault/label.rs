@@ -1,0 +1,92 @@
+//! What a fault's table says about itself, in its comment: `nft list ruleset` shows it, and the next
+//! agent reads it. There is no other memory.
+
+use std::{fmt, str::FromStr};
+
+use pod_chaos_protocol::Interface;
+
+/// Raised when an older agent would misread a newer label.
+const VERSION: &str = "v1";
+
+/// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The kind of fault.
+    pub kind: Kind,
+    /// The interface that is hit.
+    pub interface: Interface,
+    /// When it was put in force.
+    pub from_ms: u64,
+    /// When the kernel ends it.
+    pub to_ms: u64,
+}
+
+/// Kinds of fault, as far as labels tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`super::netem`].
+    Netem,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind: Kind::Netem, interface, from_ms, to_ms } = self;
+        write!(out, "{VERSION} netem {interface} from {from_ms} to {to_ms}")
+    }
+}
+
+/// Not a label that this agent can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a label of version {VERSION}")]
+pub struct BadLabel;
+
+impl FromStr for Label {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        // An interface's name has no white space in it.
+        let words: Vec<_> = text.split(' ').collect();
+        let [VERSION, "netem", interface, "from", from, "to", to] = words[..] else {
+            return Err(BadLabel);
+        };
+        let number = |text: &str| text.parse().map_err(|_| BadLabel);
+        Ok(Self {
+            kind: Kind::Netem,
+            interface: interface.parse().map_err(|_| BadLabel)?,
+            from_ms: number(from)?,
+            to_ms: number(to)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back_and_fits(
+            interface in "[a-z][!-.0-9;-~]{0,13}", from_ms: u64, to_ms: u64
+        ) {
+            let interface = interface.parse::<Interface>();
+            prop_assume!(interface.is_ok());
+            let label = Label { kind: Kind::Netem, interface: interface.unwrap(), from_ms, to_ms };
+            prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
+            // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
+            prop_assert!(label.to_string().len() <= 127);
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,60}") {
+            let _ = text.parse::<Label>();
+        }
+    }
+
+    #[test]
+    fn other_versions_are_not_read() {
+        assert_eq!("v2 netem eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
+        assert_eq!("v1 netem eth0 from 1 to 2 more".parse::<Label>(), Err(BadLabel));
+    }
+}

@@ -1,0 +1,125 @@
+//! The faults, one file each: apply → verify → revert.
+//!
+//! Everything that is made in the kernel carries the fault's id in its name, and nothing else is ever
+//! deleted.
+
+pub mod gate;
+pub mod label;
+pub mod netem;
+
+use pod_chaos_protocol::{FaultId, OWNER};
+
+use crate::netlink::link::Link;
+
+/// Links of faults start with this. The name must fit into 15 characters.
+const LINK_PREFIX: &str = "pc-";
+/// The second link of a fault's pair ends with this.
+const EXIT_SUFFIX: char = 'x';
+/// The kind of links that faults make: pairs, where the second receives what the first has sent.
+const LINK_KIND: &str = "veth";
+
+/// The name of the fault's link into which packets go.
+pub fn entry_name(id: FaultId) -> String {
+    format!("{LINK_PREFIX}{id}")
+}
+
+/// The name of the fault's link from which they come out.
+pub fn exit_name(id: FaultId) -> String {
+    format!("{LINK_PREFIX}{id}{EXIT_SUFFIX}")
+}
+
+/// The address of the fault's link into which packets go: a local one, by which what the kernel itself
+/// sends from there is told from what it was given to send.
+pub fn entry_address(id: FaultId) -> [u8; 6] {
+    let [a, b, c, d] = id.number().to_be_bytes();
+    [0x72, 0x63, a, b, c, d]
+}
+
+/// The name of the fault's table.
+pub fn table_name(id: FaultId) -> String {
+    format!("{OWNER}-{id}")
+}
+
+/// The alias of the fault's links.
+pub fn link_alias(id: FaultId) -> String {
+    format!("{OWNER} {id}")
+}
+
+/// The fault that a link of this name would belong to.
+pub fn id_of_link(name: &str) -> Option<FaultId> {
+    let rest = name.strip_prefix(LINK_PREFIX)?;
+    rest.strip_suffix(EXIT_SUFFIX).unwrap_or(rest).parse().ok()
+}
+
+/// The fault that a table of this name belongs to.
+pub fn id_of_table(name: &str) -> Option<FaultId> {
+    name.strip_prefix(OWNER)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The fault that this very link belongs to. A name alone is not enough: someone else's link may look
+/// alike. A link that was made but not yet marked, because its agent was killed in between, is down.
+pub fn owner_of(link: &Link) -> Option<FaultId> {
+    let id = id_of_link(&link.name)?;
+    let marked = link.alias.as_deref() == Some(&link_alias(id));
+    let unfinished = link.alias.is_none() && !link.up;
+    (link.kind.as_deref() == Some(LINK_KIND) && (marked || unfinished)).then_some(id)
+}
+
+/// What a clean-up came to. It never stops at the first error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// What is still there afterwards, read back from the kernel.
+    pub left: Vec<String>,
+    /// What went wrong.
+    pub errors: Vec<String>,
+}
+
+impl Cleared {
+    /// Whether nothing is left and nothing went wrong.
+    pub fn is_clean(&self) -> bool {
+        self.left.is_empty() && self.errors.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, kind: &str, alias: Option<&str>, up: bool) -> Link {
+        Link {
+            index: 2,
+            name: name.to_owned(),
+            up,
+            ethernet: true,
+            mtu: 1500,
+            kind: Some(kind.to_owned()),
+            alias: alias.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let id = FaultId::new(0x0bad_cafe);
+        assert_eq!(id_of_link(&entry_name(id)), Some(id));
+        assert_eq!(id_of_link(&exit_name(id)), Some(id));
+        assert_eq!(id_of_table(&table_name(id)), Some(id));
+        assert!(exit_name(id).len() <= 15);
+    }
+
+    #[test]
+    fn only_our_own_links_are_ours() {
+        let id = Some(FaultId::new(0x0bad_cafe));
+        let alias = Some("pod-chaos 0badcafe");
+        for name in ["pc-0badcafe", "pc-0badcafex"] {
+            assert_eq!(owner_of(&link(name, "veth", alias, true)), id);
+            assert_eq!(owner_of(&link(name, "veth", alias, false)), id);
+            assert_eq!(owner_of(&link(name, "veth", None, false)), id);
+            assert_eq!(owner_of(&link(name, "veth", None, true)), None);
+            assert_eq!(owner_of(&link(name, "veth", Some("mine"), false)), None);
+            assert_eq!(owner_of(&link(name, "ifb", alias, true)), None);
+        }
+        for name in ["pc-printer", "pc-0badcafey", "pc-0badcafexx", "eth0"] {
+            assert_eq!(owner_of(&link(name, "veth", alias, true)), None);
+        }
+    }
+}

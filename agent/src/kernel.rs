@@ -1,0 +1,63 @@
+//! The two ways into the kernel that faults take.
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::{errno::Errno, sys::utsname::uname};
+use pod_chaos_protocol::{Failure, FailureKind};
+
+use crate::{
+    error::{Doing, KernelError, failure},
+    netlink::{Netlink, Refusal},
+};
+
+/// Sockets to the kernel, in this network namespace.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Links, routes, qdiscs.
+    pub route: Netlink,
+    /// nf_tables.
+    pub netfilter: Netlink,
+}
+
+impl Kernel {
+    /// Opens them.
+    pub fn open() -> Result<Self, Failure> {
+        let route =
+            Netlink::open(NETLINK_ROUTE).doing(|| "open a socket to rtnetlink".to_owned())?;
+        let netfilter = Netlink::open(NETLINK_NETFILTER)
+            .map_err(|refusal| without_nf_tables("open a socket to nfnetlink", refusal))?;
+        Ok(Self { route, netfilter })
+    }
+}
+
+/// The kernel's release, as `uname -r` prints it.
+pub fn release() -> String {
+    uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |names| names.release().to_string_lossy().into_owned(),
+    )
+}
+
+/// Recognizes a kernel without nf_tables by how it refuses to talk about it.
+pub fn without_nf_tables(doing: &str, refusal: Refusal) -> Failure {
+    match refusal.errno {
+        // No nfnetlink; no such subsystem of it; no such family in it.
+        Errno::EPROTONOSUPPORT | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT => {
+            lacks(&["nf_tables"])
+        }
+        _ => KernelError::new(doing.to_owned(), refusal).into(),
+    }
+}
+
+/// This kernel lacks parts without which the fault cannot be done.
+pub fn lacks(parts: &[&str]) -> Failure {
+    let hint = if parts.iter().any(|part| part.contains("egress")) {
+        "nf_tables has the egress hook from Linux 5.16 on, with CONFIG_NETFILTER_EGRESS"
+    } else if parts.iter().any(|part| part.starts_with("sch_")) {
+        "on RHEL, Amazon Linux 2023 and their kin, install kernel-modules-extra on the node; older \
+         WSL2 and minikube kernels are built without it"
+    } else {
+        "the node's kernel must have it built in or as a module that it can load"
+    };
+    let message = format!("this kernel ({}) lacks {}", release(), parts.join(", "));
+    failure(FailureKind::Unsupported, message, Some(hint))
+}

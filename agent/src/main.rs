@@ -1,0 +1,25 @@
+//! The agent of `kubectl pod-chaos`: see the library for what it does.
+#![forbid(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    use std::process::ExitCode;
+
+    match std::env::args().nth(1).as_deref() {
+        Some("wait") => pod_chaos_agent::wait::run(),
+        Some("serve") => pod_chaos_agent::serve::run(),
+        Some("version") => {
+            println!("{}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: pod-chaos-agent wait | serve | version");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("pod-chaos-agent runs inside pods: on Linux only");
+}

@@ -1,0 +1,254 @@
+//! Queueing disciplines: tbf, netem (linux/pkt_sched.h, linux/rtnetlink.h).
+
+use std::fmt;
+
+use super::{
+    Message, Netlink, Refusal,
+    attribute::{self, Attributes},
+};
+
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_GETQDISC: u16 = 38;
+
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_STATS2: u16 = 7;
+/// linux/gen_stats.h.
+const TCA_STATS_QUEUE: u16 = 3;
+
+const TCA_TBF_PARMS: u16 = 1;
+const TCA_TBF_BURST: u16 = 6;
+/// `TC_LINKLAYER_ETHERNET`. With it the kernel needs no rate table, which `tc` sends all the same.
+const ETHERNET: u8 = 1;
+
+const TCA_NETEM_LATENCY64: u16 = 10;
+const TCA_NETEM_JITTER64: u16 = 11;
+/// `struct tc_netem_qopt`.
+const NETEM_PARMS: usize = 24;
+/// `PSCHED_SHIFT` (net/pkt_sched.h): the ticks of `struct tc_netem_qopt` are 64 ns.
+const TICK_NANOS: u64 = 64;
+
+/// Where a qdisc hangs, or its own name: `major:minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(pub u32);
+
+impl Handle {
+    /// `TC_H_ROOT`.
+    pub const ROOT: Self = Self(u32::MAX);
+    /// None in particular.
+    pub const ANY: Self = Self(0);
+
+    /// A qdisc's own name, `major:`.
+    pub const fn qdisc(major: u16) -> Self {
+        Self((major as u32) << 16)
+    }
+
+    /// A class of this qdisc, `major:minor`.
+    #[must_use]
+    pub const fn class(self, minor: u16) -> Self {
+        Self(self.0 | minor as u32)
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = (self.0 >> 16, self.0 & 0xffff);
+        match (*self, minor) {
+            (Self::ROOT, _) => out.write_str("root"),
+            (_, 0) => write!(out, "{major:x}:"),
+            _ => write!(out, "{major:x}:{minor:x}"),
+        }
+    }
+}
+
+/// What netem is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetemOptions {
+    /// Nanoseconds.
+    pub delay: u64,
+    /// Nanoseconds.
+    pub jitter: u64,
+    /// Packets it holds at most; later ones are lost.
+    pub limit: u32,
+}
+
+/// A kind of qdisc and its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Options {
+    /// Token bucket.
+    Tbf {
+        /// Bytes per second.
+        rate: u32,
+        /// Bytes. A super-packet (GSO) above this is split, any other packet above it is lost.
+        burst: u32,
+    },
+    /// The network emulator.
+    Netem(NetemOptions),
+}
+
+impl Options {
+    /// The name of the kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Tbf { .. } => "tbf",
+            Self::Netem(_) => "netem",
+        }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        match *self {
+            Self::Tbf { rate, burst } => {
+                // struct tc_tbf_qopt: rate, peakrate (struct tc_ratespec, 12 bytes each), limit, buffer,
+                // mtu. The buffer is given exactly, in bytes, by its own attribute.
+                let mut parms = [0; 36];
+                parms[1] = ETHERNET;
+                parms[8..12].copy_from_slice(&rate.to_ne_bytes());
+                // The limit of the queue that netem replaces at once; zero would mean none to replace.
+                parms[24..28].copy_from_slice(&burst.to_ne_bytes());
+                Attributes::new()
+                    .bytes(TCA_TBF_PARMS, &parms)
+                    .native32(TCA_TBF_BURST, burst)
+                    .as_bytes()
+                    .to_vec()
+            }
+            Self::Netem(options) => options.write(),
+        }
+    }
+}
+
+impl NetemOptions {
+    fn write(self) -> Vec<u8> {
+        let ticks = |nanos: u64| u32::try_from(nanos / TICK_NANOS).unwrap_or(u32::MAX);
+        // struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
+        let parms = [ticks(self.delay), self.limit, 0, 0, 0, ticks(self.jitter)];
+        let mut bytes: Vec<u8> = parms.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        // The same to the nanosecond; they win over the ticks.
+        let exact = Attributes::new()
+            .bytes(TCA_NETEM_LATENCY64, &self.delay.to_ne_bytes())
+            .bytes(TCA_NETEM_JITTER64, &self.jitter.to_ne_bytes());
+        bytes.extend_from_slice(exact.as_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (parms, attributes) = bytes.split_at_checked(NETEM_PARMS)?;
+        let exact = |kind, ticks_at: usize| {
+            let exact = attribute::find(attributes, kind).and_then(attribute::native_i64);
+            let ticks = attribute::native32(&parms[ticks_at..])?;
+            Some(exact.and_then(|n| u64::try_from(n).ok()).unwrap_or(u64::from(ticks) * TICK_NANOS))
+        };
+        Some(Self {
+            delay: exact(TCA_NETEM_LATENCY64, 0)?,
+            jitter: exact(TCA_NETEM_JITTER64, 20)?,
+            limit: attribute::native32(&parms[4..])?,
+        })
+    }
+}
+
+/// A qdisc as the kernel holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qdisc {
+    /// The interface.
+    pub link: i32,
+    /// Its own name.
+    pub handle: Handle,
+    /// Where it hangs.
+    pub parent: Handle,
+    /// `tbf`, `netem`, …
+    pub kind: String,
+    /// Packets in it and below it.
+    pub queued: u32,
+    options: Vec<u8>,
+}
+
+impl Qdisc {
+    /// Its parameters, when it is a netem.
+    pub fn netem(&self) -> Option<NetemOptions> {
+        if self.kind == "netem" { NetemOptions::read(&self.options) } else { None }
+    }
+
+    fn read(body: &[u8]) -> Option<Self> {
+        let (header, attributes) = body.split_at_checked(20)?;
+        let number = |at: usize| attribute::native32(&header[at..]);
+        // struct gnet_stats_queue: qlen, backlog, drops, …
+        let queue = attribute::find(attributes, TCA_STATS2)
+            .and_then(|stats| attribute::find(stats, TCA_STATS_QUEUE));
+        Some(Self {
+            link: number(4)?.cast_signed(),
+            handle: Handle(number(8)?),
+            parent: Handle(number(12)?),
+            kind: attribute::text(attribute::find(attributes, TCA_KIND)?),
+            queued: queue.and_then(attribute::native32).unwrap_or(0),
+            options: attribute::find(attributes, TCA_OPTIONS).unwrap_or_default().to_vec(),
+        })
+    }
+}
+
+/// `struct tcmsg`.
+fn header(link: i32, handle: Handle, parent: Handle) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    bytes[4..8].copy_from_slice(&link.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&handle.0.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&parent.0.to_ne_bytes());
+    bytes
+}
+
+/// Adds a qdisc. Fails when one of that handle exists.
+pub fn add(link: i32, parent: Handle, handle: Handle, options: &Options) -> Message {
+    let attributes =
+        Attributes::new().text(TCA_KIND, options.kind()).bytes(TCA_OPTIONS, &options.write());
+    Message::new(RTM_NEWQDISC, &header(link, handle, parent), &attributes).create()
+}
+
+/// Deletes the root qdisc, and those below it.
+pub fn delete_root(link: i32) -> Message {
+    Message::new(RTM_DELQDISC, &header(link, Handle::ANY, Handle::ROOT), &Attributes::new())
+}
+
+/// The qdiscs of this link.
+pub fn list(route: &mut Netlink, link: i32) -> Result<Vec<Qdisc>, Refusal> {
+    let message =
+        Message::new(RTM_GETQDISC, &header(link, Handle::ANY, Handle::ANY), &Attributes::new());
+    // Older kernels dump those of every link.
+    route.dump(message, |body| Qdisc::read(body).filter(|qdisc| qdisc.link == link))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn netem_options_are_read_back(
+            delay in 0..=240_000_000_000u64, jitter in 0..=2_147_483_647u64, limit: u32
+        ) {
+            let options = NetemOptions { delay, jitter, limit };
+            prop_assert_eq!(NetemOptions::read(&options.write()), Some(options));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = NetemOptions::read(&bytes);
+            if let Some(qdisc) = Qdisc::read(&bytes) {
+                let _ = qdisc.netem();
+            }
+        }
+    }
+
+    #[test]
+    fn ticks_are_used_where_the_kernel_gives_no_nanoseconds() {
+        let options = NetemOptions { delay: 100_000_000, jitter: 0, limit: 1000 };
+        assert_eq!(NetemOptions::read(&options.write()[..NETEM_PARMS]), Some(options));
+    }
+
+    #[test]
+    fn handles_print_as_tc_prints_them() {
+        let root = Handle::qdisc(0x7063);
+        assert_eq!(root.to_string(), "7063:");
+        assert_eq!(root.class(1).to_string(), "7063:1");
+        assert_eq!(Handle::ROOT.to_string(), "root");
+    }
+}

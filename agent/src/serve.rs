@@ -1,0 +1,382 @@
+//! `pod-chaos-agent serve`: one request, over stdin and stdout; see [`pod_chaos_protocol`].
+//!
+//! It exits 0 when it could answer, whatever the answer was.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    process::ExitCode,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use pod_chaos_protocol::{
+    Backend, Ending, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, NetemFault,
+    PROTOCOL, Plan, Request,
+};
+
+use crate::{
+    clock,
+    error::{Doing, failure},
+    fault::{Cleared, gate, netem},
+    interface, kernel,
+    kernel::Kernel,
+    lines::{self, Lines},
+    lock::Lock,
+    netlink::nftables::{Monitor, News},
+    status::{self, Held},
+    stop, sweep,
+};
+
+/// Another agent needs a few milliseconds, and up to a second when it has packets to let out.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long before the deadline an end still counts as the timer's: two ticks of the slowest kernel.
+const TIMER_SLACK_MS: u64 = 20;
+/// How often the kernel is asked whether its timer has expired, once it is due.
+const TIMER_STEP: Duration = Duration::from_millis(1);
+/// And for how long.
+const TIMER_PATIENCE_MS: u64 = 1_000;
+
+/// Runs the subcommand.
+pub fn run() -> ExitCode {
+    match Conversation::begin().and_then(|mut conversation| conversation.hold()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pod-chaos-agent serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Something that happened.
+enum Happening {
+    Request(Result<Request, Failure>),
+    /// Nothing more will come on stdin.
+    EndOfInput,
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// In nf_tables.
+    News(News),
+    /// The time is up.
+    Timeout,
+}
+
+/// The two ends of the conversation, and what may interrupt it.
+struct Conversation {
+    lines: Lines,
+    input_ended: bool,
+    signals: SignalFd,
+}
+
+impl Conversation {
+    fn begin() -> io::Result<Self> {
+        let mut ending = SigSet::empty();
+        ending.add(Signal::SIGTERM);
+        ending.add(Signal::SIGINT);
+        // A terminal that goes away says SIGHUP; like the end of the input, it does not end the fault.
+        let mut blocked = ending;
+        blocked.add(Signal::SIGHUP);
+        blocked.thread_block()?;
+        let signals =
+            SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { lines: Lines::default(), input_ended: false, signals })
+    }
+
+    fn hold(&mut self) -> io::Result<()> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        lines::write(&Event::Hello { protocol: PROTOCOL, version })?;
+        match self.next(None, None)? {
+            Happening::Request(request) => {
+                if let Err(failure) = request.and_then(|request| self.answer(request)) {
+                    say(&Event::Failed { failure });
+                }
+            }
+            Happening::EndOfInput | Happening::Signal | Happening::News(_) | Happening::Timeout => {
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: Request) -> Result<(), Failure> {
+        match request {
+            Request::Apply { plan } => self.apply(&plan),
+            Request::Status => say_status(&mut Kernel::open()?),
+            Request::Revert { fault } => revert(fault),
+            Request::Stop => stop(),
+            other => Err(failure(
+                FailureKind::BadRequest,
+                format!("this agent ({}) does not know {other:?}", env!("CARGO_PKG_VERSION")),
+                None,
+            )),
+        }
+    }
+
+    fn apply(&mut self, plan: &Plan) -> Result<(), Failure> {
+        match &plan.fault {
+            Fault::Netem(fault) => self.netem(plan, fault),
+            other => Err(failure(
+                FailureKind::BadRequest,
+                format!("this agent ({}) does not know {other:?}", env!("CARGO_PKG_VERSION")),
+                None,
+            )),
+        }
+    }
+
+    fn netem(&mut self, plan: &Plan, fault: &NetemFault) -> Result<(), Failure> {
+        let lock = take_lock()?;
+        let mut kernel = Kernel::open()?;
+        let held = status::scan(&mut kernel)?;
+        let (live, cleared) = sweep::sweep(&mut kernel, held);
+        sweep::report(&cleared);
+        let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
+        refuse_conflict(&live, plan.id, &name)?;
+        let netem_plan =
+            netem::Plan::new(plan.id, (name.clone(), &link), fault.netem, plan.running_time)?;
+        say(&Event::Probed {
+            interface: name,
+            backend: Backend::NetdevEgress,
+            kernel: kernel::release(),
+        });
+        let applied = netem::apply(&mut kernel, &netem_plan)?;
+        // Listen first, then read back: what happens from here on is not missed.
+        let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned());
+        netem::verify(&mut kernel, &netem_plan, &applied)?;
+        let status = read_status(&mut kernel, plan.id)
+            .map_err(|failure| netem::undone(&mut kernel, plan.id, failure))?;
+        drop(lock);
+        say(&Event::InForce { status });
+        let by = self.wait_for_end(&mut kernel, plan.id, applied.to_ms(), monitor.ok());
+        say(&end(&mut kernel, plan.id, by, &applied));
+        Ok(())
+    }
+
+    /// Waits until the fault has ended, or is to be ended.
+    fn wait_for_end(
+        &mut self,
+        kernel: &mut Kernel,
+        id: FaultId,
+        to_ms: u64,
+        mut monitor: Option<Monitor>,
+    ) -> Ending {
+        loop {
+            // An error of poll itself must not leave the fault without its agent.
+            let happening = self.next(Some(to_ms), monitor.as_mut()).unwrap_or(Happening::Signal);
+            match happening {
+                Happening::Timeout => {
+                    await_timer(kernel, id, to_ms);
+                    return Ending::Timer;
+                }
+                Happening::Signal => return Ending::Request,
+                Happening::News(news) => {
+                    if concerns(&news, id) && !is_open(kernel, id) {
+                        let early = clock::now_ms() + TIMER_SLACK_MS < to_ms;
+                        return if early { Ending::Elsewhere } else { Ending::Timer };
+                    }
+                }
+                Happening::Request(Ok(Request::Revert { fault }))
+                    if fault.is_none_or(|of| of == id) =>
+                {
+                    return Ending::Request;
+                }
+                Happening::Request(Ok(Request::Status)) => {
+                    say_status(kernel).unwrap_or_else(|failure| say(&Event::Failed { failure }));
+                }
+                Happening::Request(request) => {
+                    let failure = request.err().unwrap_or_else(|| {
+                        let message = format!(
+                            "while fault {id} runs, this stream takes `revert` of it and `status`"
+                        );
+                        failure(FailureKind::BadRequest, message, None)
+                    });
+                    say(&Event::Failed { failure });
+                }
+                Happening::EndOfInput => {}
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen.
+    fn next(
+        &mut self,
+        until_ms: Option<u64>,
+        monitor: Option<&mut Monitor>,
+    ) -> io::Result<Happening> {
+        let input = io::stdin();
+        let mut monitor = monitor;
+        loop {
+            if let Some(line) = self.lines.next_line() {
+                return Ok(Happening::Request(lines::request(line)));
+            }
+            let left = until_ms.map(|until| until.saturating_sub(clock::now_ms()));
+            if left == Some(0) {
+                return Ok(Happening::Timeout);
+            }
+            let (input_ready, signal_ready, news_ready) = {
+                let input = (!self.input_ended).then(|| input.as_fd());
+                let monitor = monitor.as_ref().map(|monitor| monitor.as_fd());
+                wait([input, Some(self.signals.as_fd()), monitor], left)?.into()
+            };
+            if signal_ready {
+                return Ok(Happening::Signal);
+            }
+            if let (true, Some(monitor)) = (news_ready, monitor.as_mut()) {
+                return Ok(Happening::News(monitor.news()));
+            }
+            if input_ready && !lines::read_some(&input, &mut self.lines) {
+                self.input_ended = true;
+                return Ok(self.lines.last_line().map_or(Happening::EndOfInput, |line| {
+                    Happening::Request(lines::request(line))
+                }));
+            }
+        }
+    }
+}
+
+/// Waits until one of these can be read or `left_ms` is over; says which can be.
+fn wait(what: [Option<BorrowedFd<'_>>; 3], left_ms: Option<u64>) -> io::Result<[bool; 3]> {
+    let mut polled: Vec<_> =
+        what.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    // Rounded up to a whole millisecond by now_ms; the longest wait is 24 days, and comes round again.
+    let timeout = left_ms.map_or(PollTimeout::NONE, |left| {
+        i32::try_from(left).ok().and_then(|left| left.try_into().ok()).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(&mut polled, timeout) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut ready = polled.iter().map(|fd| fd.any().unwrap_or(false));
+    Ok(what.map(|fd| fd.is_some() && ready.next() == Some(true)))
+}
+
+/// Says something to the plugin. It may have gone, in which case the fault goes on all the same.
+fn say(event: &Event) {
+    let _ = lines::write(event);
+}
+
+fn say_status(kernel: &mut Kernel) -> Result<(), Failure> {
+    let faults = status::scan(kernel)?.iter().filter_map(Held::status).collect();
+    say(&Event::Status { faults });
+    Ok(())
+}
+
+fn take_lock() -> Result<Lock, Failure> {
+    Lock::take(LOCK_PATIENCE).map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            let seconds = LOCK_PATIENCE.as_secs();
+            let message =
+                format!("another agent has been changing this pod's network for {seconds} s");
+            return failure(FailureKind::Conflict, message, Some("try again"));
+        }
+        failure(FailureKind::Kernel, format!("failed to lock the pod's network: {error}"), None)
+    })
+}
+
+fn refuse_conflict(
+    live: &[Held],
+    id: FaultId,
+    interface: &pod_chaos_protocol::Interface,
+) -> Result<(), Failure> {
+    let in_the_way =
+        live.iter().find(|fault| fault.id == id || fault.interface().as_ref() == Some(interface));
+    in_the_way.map_or(Ok(()), |fault| {
+        let left = Duration::from_millis(fault.remaining_ms());
+        let message = format!(
+            "fault {} is in force on `{interface}` for another {:.1} s",
+            fault.id,
+            left.as_secs_f64()
+        );
+        let hint = "wait for its end, or revert it";
+        Err(failure(FailureKind::Conflict, message, Some(hint)))
+    })
+}
+
+fn read_status(kernel: &mut Kernel, id: FaultId) -> Result<FaultStatus, Failure> {
+    let held = status::scan(kernel)?;
+    held.iter().find(|fault| fault.id == id).and_then(Held::status).ok_or_else(|| {
+        failure(
+            FailureKind::Kernel,
+            format!("fault {id} was cleared as soon as it was in force"),
+            None,
+        )
+    })
+}
+
+fn concerns(news: &News, id: FaultId) -> bool {
+    match news {
+        News::Lost => true,
+        News::Tables(tables) => {
+            tables.iter().any(|table| crate::fault::id_of_table(table) == Some(id))
+        }
+    }
+}
+
+/// Whether the fault still hits packets. When the kernel does not say, it may.
+fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
+    gate::read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
+}
+
+/// Waits until the kernel's timer has expired: it is due, and off by a few milliseconds at most.
+fn await_timer(kernel: &mut Kernel, id: FaultId, to_ms: u64) {
+    while is_open(kernel, id) && clock::now_ms() < to_ms + TIMER_PATIENCE_MS {
+        std::thread::sleep(TIMER_STEP);
+    }
+}
+
+/// Clears the fault of this process.
+fn end(kernel: &mut Kernel, id: FaultId, by: Ending, applied: &netem::Applied) -> Event {
+    // At once, without waiting for anyone; when it fails, clearing tries again and says why.
+    let _ = gate::close(kernel, id);
+    let label = &applied.gate.label;
+    let ran_ms = clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms);
+    let packets = packets(kernel, id);
+    // Whoever holds the lock for so long does not keep us from clearing what is our own.
+    let _lock = Lock::take(LOCK_PATIENCE);
+    ended(id, by, ran_ms, packets, sweep::clear(kernel, id))
+}
+
+/// Packets that were hit; none when the fault has been cleared.
+fn packets(kernel: &mut Kernel, id: FaultId) -> u64 {
+    gate::read(kernel, id).ok().flatten().map_or(0, |gate| gate.packets())
+}
+
+fn ended(fault: FaultId, by: Ending, ran_ms: u64, packets: u64, cleared: Cleared) -> Event {
+    let Cleared { left, errors } = cleared;
+    Event::Ended { fault, by, ran_ms, packets, left, errors }
+}
+
+/// Ends faults of any agent, and clears what is left of others. One that is not there has ended.
+fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
+    let _lock = take_lock()?;
+    let mut kernel = Kernel::open()?;
+    let held = status::scan(&mut kernel)?;
+    let chosen: Vec<_> = held.iter().filter(|held| fault.is_none_or(|id| id == held.id)).collect();
+    // All at once, before any is cleared, which may take a second each.
+    for found in &chosen {
+        let _ = gate::close(&mut kernel, found.id);
+    }
+    for found in chosen {
+        let by = if found.is_live() { Ending::Request } else { Ending::Timer };
+        let (ran_ms, packets) = (found.age_ms(), packets(&mut kernel, found.id));
+        let cleared = sweep::clear(&mut kernel, found.id);
+        say(&ended(found.id, by, ran_ms, packets, cleared));
+    }
+    say_status(&mut kernel)
+}
+
+/// Ends all faults, then the agent that waits.
+fn stop() -> Result<(), Failure> {
+    revert(None)?;
+    let errors = stop::waiting_agents();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(failure(FailureKind::Kernel, errors.join("; "), None))
+}

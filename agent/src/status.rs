@@ -1,0 +1,130 @@
+//! What the kernel holds of faults: read from it, and from nowhere else.
+
+use std::collections::BTreeMap;
+
+use pod_chaos_protocol::{
+    Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Latency, Netem,
+};
+
+use crate::{
+    clock,
+    error::{Doing, KernelError},
+    fault::{
+        self,
+        gate::{self, Contents},
+        label::Label,
+        netem,
+    },
+    kernel::{self, Kernel},
+    netlink::{
+        link::{self, Link},
+        nftables,
+        qdisc::NetemOptions,
+    },
+};
+
+/// A fault, or what is left of one.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Which one.
+    pub id: FaultId,
+    /// Its table, when it has one.
+    pub gate: Option<Contents>,
+    /// What its table says about itself, when this agent can read it.
+    pub label: Option<Label>,
+    /// What netem has been told, when its links are there.
+    pub netem: Option<NetemOptions>,
+}
+
+impl Held {
+    /// Whether packets are hit.
+    pub fn is_live(&self) -> bool {
+        self.remaining_ms() > 0
+    }
+
+    /// For how much longer, in milliseconds.
+    pub fn remaining_ms(&self) -> u64 {
+        self.gate.as_ref().and_then(Contents::remaining_ms).unwrap_or(0)
+    }
+
+    /// Packets that were hit.
+    pub fn packets(&self) -> u64 {
+        self.gate.as_ref().map_or(0, Contents::packets)
+    }
+
+    /// The interface that is hit: what the kernel hooks into, or else what the label says.
+    pub fn interface(&self) -> Option<Interface> {
+        let hooked = self.gate.as_ref().and_then(Contents::interface);
+        hooked.or_else(|| self.label.as_ref().map(|label| label.interface.clone()))
+    }
+
+    /// For how long it has been in force, or was, in milliseconds.
+    pub fn age_ms(&self) -> u64 {
+        self.label
+            .as_ref()
+            .map_or(0, |label| clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms))
+    }
+
+    /// As the plugin is told. `None` for links without a table, which hit nothing and nobody.
+    pub fn status(&self) -> Option<FaultStatus> {
+        self.gate.as_ref()?;
+        Some(FaultStatus {
+            fault: self.id,
+            state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
+            interface: self.interface()?,
+            backend: Backend::NetdevEgress,
+            netem: self.netem.and_then(parameters),
+            age_ms: self.age_ms(),
+            remaining_ms: self.remaining_ms(),
+            packets: self.packets(),
+        })
+    }
+}
+
+/// `None` when the kernel holds more than anyone could have asked for.
+fn parameters(options: NetemOptions) -> Option<Netem> {
+    Some(Netem {
+        delay: Latency::from_nanos(options.delay).ok()?,
+        jitter: Latency::from_nanos(options.jitter).ok()?,
+    })
+}
+
+/// All faults, and what is left of them: those with a table in the order of the tables, then links
+/// without one.
+pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
+    let doing = "list the nf_tables tables";
+    let tables = nftables::tables(&mut kernel.netfilter)
+        .map_err(|refusal| kernel::without_nf_tables(doing, refusal))?;
+    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
+    let mut owners: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for link in links {
+        if let Some(id) = fault::owner_of(&link) {
+            owners.entry(id).or_default().push(link);
+        }
+    }
+    let mut held = Vec::new();
+    for table in tables {
+        let Some(id) = fault::id_of_table(&table.name) else { continue };
+        let links = owners.remove(&id).unwrap_or_default();
+        held.push(Held {
+            id,
+            // One that went away while we looked is as good as empty.
+            gate: Some(gate::read(kernel, id)?.unwrap_or_default()),
+            label: table.comment.and_then(|comment| comment.parse().ok()),
+            netem: read_netem(kernel, id, &links)?,
+        });
+    }
+    for (id, links) in owners {
+        let netem = read_netem(kernel, id, &links)?;
+        held.push(Held { id, gate: None, label: None, netem });
+    }
+    Ok(held)
+}
+
+fn read_netem(
+    kernel: &mut Kernel,
+    id: FaultId,
+    links: &[Link],
+) -> Result<Option<NetemOptions>, KernelError> {
+    netem::entry_of(id, links).map_or(Ok(None), |entry| netem::read_netem(kernel, entry.index))
+}

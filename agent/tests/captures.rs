@@ -1,0 +1,170 @@
+//! The bytes that the agent sends, against the bytes that `ip`, `tc` and `nft` send for the same objects:
+//! `captures/*.txt`, written by `captures/capture.sh`.
+//!
+//! Every message is compared whole but for its sequence number, and its flags as each test says. Where the
+//! agent means to differ, the test says how and why.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use pod_chaos_agent::{
+    fault::{
+        gate::Gate,
+        label::{Kind, Label},
+        netem::Plan,
+    },
+    netlink::{
+        Message, attribute, link,
+        nftables::{delete_table, flush_set},
+        qdisc,
+    },
+};
+use pod_chaos_protocol::{FaultId, Netem};
+
+/// The indices that `eth0` and the first link of the pair had when the captures were made.
+const TARGET: i32 = 3;
+const LINK: i32 = 5;
+const ID: FaultId = FaultId::new(0x0bad_cafe);
+const TABLE: &str = "pod-chaos-0badcafe";
+
+/// The messages of a capture.
+fn capture(name: &str) -> Vec<Message> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let bytes: Vec<u8> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let (mut rest, mut messages) = (&bytes[..], Vec::new());
+    while let Some((header, _)) = rest.split_at_checked(16) {
+        let length = u32::from_ne_bytes(header[..4].try_into().unwrap()) as usize;
+        messages.push(Message {
+            kind: u16::from_ne_bytes([header[4], header[5]]),
+            flags: u16::from_ne_bytes([header[6], header[7]]),
+            body: rest[16..length].to_vec(),
+        });
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    assert!(!messages.is_empty(), "{name} holds no message");
+    messages
+}
+
+/// The one message of a capture.
+fn single(name: &str) -> Message {
+    let [message] = capture(name).try_into().expect("one message");
+    message
+}
+
+/// The same but for the flag that asks for an acknowledgement, which is added when it is sent.
+fn assert_same(ours: &Message, file: &str) {
+    let mut theirs = single(file);
+    theirs.flags &= !NLM_F_ACK;
+    assert_eq!(ours, &theirs, "{file}");
+}
+
+fn plan() -> Plan {
+    Plan {
+        id: ID,
+        interface: "eth0".parse().unwrap(),
+        target: TARGET,
+        mtu: 1500,
+        netem: Netem { delay: "100ms".parse().unwrap(), jitter: "10ms".parse().unwrap() },
+        timeout_ms: 5000,
+    }
+}
+
+/// The message that adds the fault's qdisc of this kind.
+fn qdisc_message(kind: &str) -> Message {
+    let (parent, handle, options) =
+        plan().qdiscs().into_iter().find(|(_, _, options)| options.kind() == kind).unwrap();
+    qdisc::add(LINK, parent, handle, &options)
+}
+
+#[test]
+fn links_are_made_as_ip_makes_them() {
+    let pair = link::create_pair(
+        ["pc-0badcafe", "pc-0badcafex"],
+        [0x72, 0x63, 0x0b, 0xad, 0xca, 0xfe],
+        1500,
+    );
+    assert_same(&pair, "link-create.txt");
+    assert_same(&link::set_alias(LINK, "pod-chaos 0badcafe"), "link-alias.txt");
+    assert_same(&link::set_no_addresses(LINK), "link-no-addresses.txt");
+    assert_same(&link::set_up(LINK), "link-up.txt");
+    assert_same(&link::delete(LINK), "link-delete.txt");
+}
+
+/// tcmsg, then TCA_KIND, then TCA_OPTIONS: the last one's value.
+fn options(message: &Message) -> &[u8] {
+    attribute::find(&message.body[20..], 2).unwrap()
+}
+
+#[test]
+fn qdiscs_are_deleted_as_tc_deletes_them() {
+    assert_same(&qdisc::delete_root(LINK), "qdisc-delete-root.txt");
+}
+
+fn attributes(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    attribute::read(bytes).map(|(kind, value)| (kind, value.to_vec())).collect()
+}
+
+#[test]
+fn tbf_is_made_as_tc_makes_it_but_for_the_rate_table() {
+    let (ours, theirs) = (qdisc_message("tbf"), single("qdisc-tbf.txt"));
+    assert_eq!(ours.body[..20], theirs.body[..20], "struct tcmsg");
+    let (ours, mut theirs) = (attributes(options(&ours)), attributes(options(&theirs)));
+    // TCA_TBF_RTAB: not read by the kernel, as the link layer is given. cell_log and cell_align of the
+    // rate say how to index that table.
+    theirs.retain(|(kind, _)| *kind != 2);
+    theirs[0].1[0] = 0;
+    theirs[0].1[4..6].fill(0);
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn netem_is_made_as_tc_makes_it_and_more_exactly() {
+    let (ours, theirs) = (qdisc_message("netem"), single("qdisc-netem.txt"));
+    assert_eq!(ours.body[..20], theirs.body[..20], "struct tcmsg");
+    let (parms, exact) = options(&ours).split_at(24);
+    assert_eq!(parms, options(&theirs), "struct tc_netem_qopt");
+    // This tc leaves out TCA_NETEM_LATENCY64 and TCA_NETEM_JITTER64, in nanoseconds.
+    let exact: Vec<_> =
+        attribute::read(exact).map(|(k, v)| (k, attribute::native_i64(v))).collect();
+    assert_eq!(exact, [(10, Some(100_000_000)), (11, Some(10_000_000))]);
+}
+
+#[test]
+fn the_gate_is_made_as_nft_makes_it() {
+    let label =
+        Label { kind: Kind::Netem, interface: "eth0".parse().unwrap(), from_ms: 1000, to_ms: 6000 };
+    let gate = Gate { id: ID, label, timeout_ms: 5000, target: TARGET, entry: LINK };
+    let ours = gate.transaction();
+    let theirs = capture("table.txt");
+    // The first and the last are the frame of the batch.
+    assert_eq!(ours.len(), theirs.len() - 2);
+    for ((part, ours), theirs) in ours.iter().zip(&theirs[1..]) {
+        assert_eq!((ours.kind, &ours.body), (theirs.kind, &theirs.body), "{part:?}");
+        // nft adds to what is there already; the agent must not: NLM_F_EXCL.
+        let order = NLM_F_APPEND | NLM_F_REQUEST;
+        assert_eq!(ours.flags & order, theirs.flags & order, "{part:?}");
+        assert_ne!(ours.flags & NLM_F_CREATE, 0, "{part:?}");
+    }
+    assert_eq!(ours[0].1.flags & NLM_F_EXCL, NLM_F_EXCL);
+}
+
+#[test]
+fn the_gate_is_closed_as_nft_empties_a_set() {
+    let theirs = &capture("set-flush.txt")[1];
+    let ours = flush_set(TABLE, "live");
+    assert_eq!((ours.kind, &ours.body), (theirs.kind, &theirs.body));
+}
+
+#[test]
+fn the_gate_is_removed_as_nft_removes_it() {
+    let theirs = &capture("table-delete.txt")[1];
+    let ours = delete_table(TABLE);
+    assert_eq!((ours.kind, &ours.body), (theirs.kind, &theirs.body));
+}

@@ -1,0 +1,46 @@
+//! The agent against a real kernel: its own binary in network namespaces made for each test, judged by
+//! `ping`, `ip`, `tc`, `nft` and by the time of packets.
+//!
+//! Needs root, and a kernel with what the fault is made of; a test that cannot run says why and counts as
+//! ignored. The test binary finds everything it needs by absolute path and writes nowhere: it can be run
+//! in another kernel that sees the same files. `POD_CHAOS_AGENT` names another build of the agent.
+#![cfg_attr(not(target_os = "linux"), allow(unused))]
+
+#[cfg(target_os = "linux")]
+mod delay;
+#[cfg(target_os = "linux")]
+mod ending;
+#[cfg(target_os = "linux")]
+mod pod;
+#[cfg(target_os = "linux")]
+mod probe;
+#[cfg(target_os = "linux")]
+mod refusal;
+#[cfg(target_os = "linux")]
+mod requirement;
+#[cfg(target_os = "linux")]
+mod waiting;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // Tests measure time: one after the other, unless someone insists.
+    arguments.test_threads.get_or_insert(1);
+    let tests = [delay::tests(), ending::tests(), refusal::tests(), waiting::tests()].concat_all();
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+#[cfg(target_os = "linux")]
+trait ConcatAll<T> {
+    fn concat_all(self) -> Vec<T>;
+}
+
+#[cfg(target_os = "linux")]
+impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
+    fn concat_all(self) -> Vec<T> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

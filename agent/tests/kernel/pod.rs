@@ -1,0 +1,357 @@
+//! A pod for tests: a network namespace with `eth0`, and one with the other end of the wire.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pod_chaos_protocol::{Ending, Event, Failure, FaultStatus};
+use serde_json::Value;
+
+/// Addresses of the pod and of its peer.
+pub const POD4: &str = "10.9.0.1";
+pub const PEER4: &str = "10.9.0.2";
+pub const PEER6: &str = "fd00:9::2";
+
+/// How long anything may take that should be there at once.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A network namespace, held by a process that sleeps.
+pub struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Self {
+        let child = Command::new("unshare").args(["--net", "sleep", "3600"]).spawn().unwrap();
+        let namespace = Self(child);
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        until("a network namespace", || {
+            fs::read_link(namespace.path()).ok().filter(|link| *link != own)
+        });
+        namespace
+    }
+
+    /// Where the kernel shows it.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+
+    /// Runs this in it. A thread may change its namespace; its sockets stay there.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let path = self.path();
+        thread::spawn(move || {
+            setns(fs::File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            run()
+        })
+    }
+
+    /// A command in it.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg("--").args(words);
+        command
+    }
+
+    /// Runs a command in it that must succeed, and returns what it prints.
+    pub fn run(&self, line: &str) -> String {
+        let output = self.try_run(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command in it.
+    pub fn try_run(&self, line: &str) -> Output {
+        self.command(&["sh", "-c", line]).output().unwrap()
+    }
+
+    /// What a command in it prints as JSON; nothing is an empty array.
+    pub fn json(&self, line: &str) -> Value {
+        let text = self.run(line);
+        if text.trim().is_empty() {
+            Value::Array(vec![])
+        } else {
+            serde_json::from_str(&text).unwrap()
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A pod and what it is connected to.
+pub struct Pod {
+    pub inside: Namespace,
+    pub outside: Namespace,
+}
+
+impl Pod {
+    /// With IPv4 and IPv6 on `eth0`, and a default route over it.
+    pub fn new() -> Self {
+        let pod = Self { inside: Namespace::new(), outside: Namespace::new() };
+        pod.inside.run("ip link set lo up");
+        pod.connect("eth0", "10.9.0", "fd00:9:");
+        pod.inside
+            .run(&format!("ip route add default via {PEER4}; ip -6 route add default via {PEER6}"));
+        pod
+    }
+
+    /// Adds an interface, its address ending in 1 and its peer's in 2.
+    pub fn connect(&self, name: &str, prefix4: &str, prefix6: &str) {
+        self.inside.run(&format!(
+            "ip link add {name} type veth peer name {name} netns {} &&
+             ip addr add {prefix4}.1/24 dev {name} && ip addr add {prefix6}:1/64 dev {name} nodad &&
+             ip link set {name} up",
+            self.outside.0.id()
+        ));
+        self.outside.run(&format!(
+            "ip addr add {prefix4}.2/24 dev {name} && ip addr add {prefix6}:2/64 dev {name} nodad &&
+             ip link set {name} up"
+        ));
+    }
+
+    /// Waits until IPv6 works on this interface: on a new link it takes a second of its own.
+    pub fn settle_ipv6(&self, name: &str, peer: &str) {
+        self.inside.run(&format!("ping -n -q -c 1 -W 5 {peer}"));
+        until("settled addresses", || {
+            let addresses = self.inside.run(&format!("ip -o -6 addr show dev {name}"));
+            (addresses.contains("fe80:") && !addresses.contains("tentative")).then_some(())
+        });
+    }
+
+    /// Starts an agent in it.
+    pub fn agent(&self, subcommand: &str) -> Agent {
+        Agent::start(self.inside.command(&[&agent_path(), subcommand]))
+    }
+
+    /// Starts `serve` and asks for a fault; returns once it is in force.
+    pub fn disrupt(&self, plan: &Value) -> (Agent, FaultStatus) {
+        let mut agent = self.serve(&apply(plan));
+        let status = agent.in_force();
+        (agent, status)
+    }
+
+    /// Starts `serve` and sends one request.
+    pub fn serve(&self, request: &Value) -> Agent {
+        let mut agent = self.agent("serve");
+        agent.hello();
+        agent.send(request);
+        agent
+    }
+
+    /// Sends one request and returns all that is answered.
+    pub fn ask(&self, request: &Value) -> Vec<Event> {
+        self.serve(request).rest()
+    }
+
+    /// Round trips to an address, in milliseconds, one after the other at this interval.
+    pub fn ping(&self, address: &str, count: u32, interval: &str) -> Vec<f64> {
+        let output =
+            self.inside.try_run(&format!("ping -n -c {count} -i {interval} -W 3 {address}"));
+        round_trips(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// The shortest of some round trips, in milliseconds: none is shorter than a delay that is in force,
+    /// and one that is not delayed is always among them.
+    pub fn round_trip(&self) -> f64 {
+        self.ping(PEER4, 3, "0.02").into_iter().reduce(f64::min).expect("an answer")
+    }
+
+    /// Links and tables that faults have left, or seem to, by name.
+    pub fn leftovers(&self) -> Vec<String> {
+        let links = self.inside.json("ip -j link");
+        let tables = self.inside.json("nft -j list tables");
+        let names = |list: &Value, pointer: &str| -> Vec<String> {
+            let all = list.as_array().into_iter().flatten();
+            all.filter_map(|one| one.pointer(pointer)?.as_str().map(str::to_owned)).collect()
+        };
+        let mut links = names(&links, "/ifname");
+        links.retain(|name| name.starts_with("pc-"));
+        links.sort();
+        [links, names(&tables["nftables"], "/table/name")].concat()
+    }
+
+    /// Fails unless nothing is left of any fault.
+    pub fn assert_clean(&self) {
+        assert_eq!(self.leftovers(), Vec::<String>::new());
+    }
+}
+
+/// The `time=` of each line that `ping` prints.
+pub fn round_trips(text: &str) -> Vec<f64> {
+    let times = text.lines().filter_map(|line| line.split_once("time=")?.1.split(' ').next());
+    times.map(|time| time.parse().unwrap()).collect()
+}
+
+/// The agent under test.
+pub fn agent_path() -> String {
+    std::env::var("POD_CHAOS_AGENT")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_pod-chaos-agent").to_owned())
+}
+
+/// A plan with a delay.
+pub fn plan(id: &str, running_time: &str, delay: &str) -> Value {
+    serde_json::json!({
+        "id": id, "running-time": running_time, "fault": { "netem": { "netem": { "delay": delay } } },
+    })
+}
+
+/// The same plan on another interface.
+pub fn on(mut plan: Value, interface: &str) -> Value {
+    plan["fault"]["netem"]["interface"] = interface.into();
+    plan
+}
+
+/// What [`Pod::leftovers`] shows of a fault with this id.
+pub fn parts(id: &str) -> [String; 3] {
+    [format!("pc-{id}"), format!("pc-{id}x"), format!("pod-chaos-{id}")]
+}
+
+/// The request for it.
+pub fn apply(plan: &Value) -> Value {
+    serde_json::json!({ "request": "apply", "plan": plan })
+}
+
+/// The request to end everything.
+pub fn revert() -> Value {
+    serde_json::json!({ "request": "revert" })
+}
+
+/// The request to read what is in force.
+pub fn status() -> Value {
+    serde_json::json!({ "request": "status" })
+}
+
+/// A running agent.
+pub struct Agent {
+    pub child: Child,
+    pub input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Agent {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { input: child.stdin.take(), child, lines }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Kills it as the kernel does, and waits until it is gone.
+    pub fn sigkill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn send(&mut self, request: &Value) {
+        self.send_text(&request.to_string());
+    }
+
+    pub fn send_text(&mut self, line: &str) {
+        let mut input = self.input.as_ref().unwrap();
+        // It may stop reading before the end of a line that is too long.
+        let _ = input.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// The next event; `None` when it has exited without one.
+    pub fn next(&mut self) -> Option<Event> {
+        let line = self.lines.recv_timeout(PATIENCE).ok()?;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}")))
+    }
+
+    pub fn hello(&mut self) {
+        let hello = self.next();
+        assert!(matches!(hello, Some(Event::Hello { protocol: 1, .. })), "{hello:?}");
+    }
+
+    pub fn in_force(&mut self) -> FaultStatus {
+        let probed = self.next();
+        assert!(matches!(probed, Some(Event::Probed { .. })), "{probed:?}");
+        match self.next() {
+            Some(Event::InForce { status }) => status,
+            other => panic!("{other:?} instead of in-force"),
+        }
+    }
+
+    /// The end of the fault; fails unless it is a clean one.
+    pub fn ended(&mut self) -> (Ending, u64, u64) {
+        clean_end(self.next())
+    }
+
+    /// All that is still to come, once it has been told that no more requests will.
+    pub fn rest(mut self) -> Vec<Event> {
+        drop(self.input.take());
+        let events = std::iter::from_fn(|| self.next()).collect();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        events
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What ended it, how long it ran in milliseconds, and how many packets it hit.
+pub fn clean_end(event: Option<Event>) -> (Ending, u64, u64) {
+    match event {
+        Some(Event::Ended { by, ran_ms, packets, left, errors, .. }) => {
+            assert_eq!((left, errors), (vec![], vec![]));
+            (by, ran_ms, packets)
+        }
+        other => panic!("{other:?} instead of ended"),
+    }
+}
+
+/// The failure that is the last of these events.
+pub fn failure(events: &[Event]) -> &Failure {
+    match events.last() {
+        Some(Event::Failed { failure }) => failure,
+        other => panic!("{other:?} instead of failed"),
+    }
+}
+
+/// Waits for something that should be there soon.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "no {what} after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,73 @@
+//! What a test needs, and how one that lacks it is counted.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
+    sync::LazyLock,
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// What a test needs of the kernel, beyond root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Only network namespaces and nf_tables.
+    Namespaces,
+    /// All that a delay is made of.
+    Netem,
+    /// A kernel without netem, to see it refused.
+    NoNetem,
+}
+
+/// The first link or qdisc that this kernel lacks.
+static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
+    // In a namespace that ends with the command.
+    let script = "ip link add probe type veth peer name other || { echo veth; exit; }
+        for kind in 'tbf rate 1mbit burst 2000 limit 2000' 'netem delay 1ms'; do
+            tc qdisc replace dev probe root $kind || { echo sch_${kind%% *}; exit; }
+        done";
+    let output = Command::new("unshare").args(["--net", "sh", "-c", script]).output().ok()?;
+    let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!word.is_empty()).then_some(word)
+});
+
+impl Needs {
+    /// Why the test cannot run here.
+    fn missing(self) -> Option<String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Some("skipped: needs root".to_owned());
+        }
+        match (self, &*LACKS) {
+            (Self::Netem, Some(lacking)) => Some(format!("skipped: no {lacking} in this kernel")),
+            (Self::NoNetem, None) => Some("skipped: this kernel has netem".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A test that is ignored, with the reason, where it cannot run.
+pub fn test(name: &'static str, needs: Needs, run: fn()) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = needs.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        catch_unwind(AssertUnwindSafe(run)).map_err(|cause| {
+            let text = cause.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+            Failed::from(text.unwrap_or_default())
+        })?;
+        Ok(Completion::Completed)
+    })
+}
+
+/// The tests of a module, each named after its function.
+macro_rules! tests {
+    ($($needs:ident: $($name:ident),+ $(,)?);+ $(;)?) => {
+        /// The tests of this module.
+        pub fn tests() -> Vec<libtest_mimic::Trial> {
+            use crate::requirement::{Needs, test};
+            vec![$($(test(stringify!($name), Needs::$needs, $name)),+),+]
+        }
+    };
+}
+pub(crate) use tests;

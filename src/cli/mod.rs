@@ -1,0 +1,101 @@
+//! The command line, as clap structs; [`crate::plan`] makes sense of it.
+
+mod agent;
+mod disrupt;
+mod faults;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use agent::{InstallArgs, UninstallArgs};
+pub use disrupt::DisruptArgs;
+pub use faults::{RevertArgs, StatusArgs};
+
+use crate::plan::{Namespace, PodName};
+
+/// Break one pod on purpose, for a while.
+///
+/// Adds an ephemeral container with a small agent to the pod; nothing is installed on the cluster
+/// or the nodes. Every fault has a deadline, and the kernel's own timer ends it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl pod-chaos",
+    bin_name = "kubectl pod-chaos",
+    version,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put the agent into a pod and leave it waiting
+    Install(InstallArgs),
+    /// End all faults of a pod and let its agent exit
+    Uninstall(UninstallArgs),
+    /// Make a pod's network worse
+    Disrupt(DisruptArgs),
+    /// Show what is in force, read from the kernel
+    Status(StatusArgs),
+    /// End faults now
+    Revert(RevertArgs),
+}
+
+/// Flags that say which cluster and as whom, as kubectl has them.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ConnectionArgs {
+    /// Path to the kubeconfig file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Cluster of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// User of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    pub user: Option<String>,
+    /// User to impersonate
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Group to impersonate, repeatable
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
+    pub impersonate_groups: Vec<String>,
+}
+
+/// The pod that a command works on.
+#[derive(Debug, clap::Args)]
+pub struct PodArgs {
+    /// Name of the pod
+    #[arg(short, long, value_name = "NAME")]
+    pub pod: PodName,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub namespace: NamespaceArgs,
+}
+
+/// The namespace that a command works in.
+#[derive(Debug, clap::Args)]
+pub struct NamespaceArgs {
+    /// Namespace of the pod; the context's when not given
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<Namespace>,
+}
+
+/// How the result is printed on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Sentences and tables
+    #[default]
+    Text,
+    /// JSON: one line an event, or one document
+    Json,
+}

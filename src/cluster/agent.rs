@@ -1,0 +1,239 @@
+//! The agents that a pod already has, and the container that makes a new one.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ContainerStatus, EphemeralContainer, Pod, SeccompProfile, SecurityContext,
+};
+use rand::seq::IndexedRandom as _;
+
+use crate::plan::Image;
+
+/// Ephemeral containers whose name starts so are ours.
+const PREFIX: &str = "pod-chaos-net-";
+/// The binary in the agent's image.
+pub(super) const BINARY: &str = "/pod-chaos-agent";
+
+/// An agent's container in a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentContainer {
+    /// Its name.
+    pub name: String,
+    /// What the kubelet last said of it; that lags one to three seconds behind.
+    pub state: AgentState,
+}
+
+/// The state of an agent's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentState {
+    /// It runs.
+    Running,
+    /// Not heard of yet, or being made; with the kubelet's reason if it gave one.
+    Starting(Option<String>),
+    /// It cannot be started; the kubelet's reason and message.
+    Failing {
+        /// As `ErrImagePull`.
+        reason: String,
+        /// The runtime's own words.
+        message: String,
+    },
+    /// It has ended, or never got anywhere; ephemeral containers are not started again.
+    Dead(String),
+}
+
+/// Reasons after which a container does not start by itself, as the kubelet names them
+/// (pkg/kubelet/images/types.go and pkg/kubelet/kuberuntime/kuberuntime_container.go).
+const FAILING: [&str; 9] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// The agents of `pod`, newest first: a strategic merge puts what it adds at the head of the list.
+pub fn agents(pod: &Pod) -> Vec<AgentContainer> {
+    let containers = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let statuses: Vec<&ContainerStatus> = pod
+        .status
+        .iter()
+        .flat_map(|status| status.ephemeral_container_statuses.iter().flatten())
+        .collect();
+    containers
+        .filter(|container| container.name.starts_with(PREFIX))
+        .map(|container| AgentContainer {
+            name: container.name.clone(),
+            state: state(statuses.iter().find(|status| status.name == container.name).copied()),
+        })
+        .collect()
+}
+
+fn state(status: Option<&ContainerStatus>) -> AgentState {
+    let Some(state) = status.and_then(|status| status.state.as_ref()) else {
+        return AgentState::Starting(None);
+    };
+    if let Some(ended) = &state.terminated {
+        let reason = ended.reason.as_deref().unwrap_or("ended");
+        let detail = ended.message.as_deref().map(|text| format!(": {}", text.trim()));
+        return AgentState::Dead(format!(
+            "{reason}, exit code {}{}",
+            ended.exit_code,
+            detail.unwrap_or_default()
+        ));
+    }
+    match &state.waiting {
+        Some(waiting) => {
+            let reason = waiting.reason.clone().unwrap_or_default();
+            if FAILING.contains(&reason.as_str()) {
+                AgentState::Failing {
+                    reason,
+                    message: waiting.message.as_deref().unwrap_or_default().trim().to_owned(),
+                }
+            } else {
+                AgentState::Starting((!reason.is_empty()).then_some(reason))
+            }
+        }
+        None if state.running.is_some() => AgentState::Running,
+        None => AgentState::Starting(None),
+    }
+}
+
+/// A name that no container of the pod has, in letters that spell no words.
+pub(super) fn fresh_name(pod: &Pod) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let taken = |name: &str| {
+        pod.spec
+            .iter()
+            .flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+            .any(|container| container.name == name)
+    };
+    let mut rng = rand::rng();
+    loop {
+        let letters = (0..5).filter_map(|_| LETTERS.choose(&mut rng)).map(|&b| char::from(b));
+        let name: String = PREFIX.chars().chain(letters).collect();
+        if !taken(&name) {
+            return name;
+        }
+    }
+}
+
+/// The container of a network agent: root in the pod's network, with two capabilities and nothing
+/// else.
+///
+/// It has no `targetContainerName`: with one it would share the target's PID namespace and die with
+/// it. User and group are set because a pod's own `runAsUser` and `runAsNonRoot` are inherited
+/// otherwise.
+pub(super) fn container(name: &str, image: &Image) -> EphemeralContainer {
+    EphemeralContainer {
+        name: name.to_owned(),
+        image: Some(image.to_string()),
+        // A runtime would look for a registry on the node itself, and retry for a quarter of a minute.
+        image_pull_policy: Some(if image.is_local() { "Never" } else { "IfNotPresent" }.to_owned()),
+        command: Some(vec![BINARY.to_owned(), "wait".to_owned()]),
+        security_context: Some(SecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            run_as_non_root: Some(false),
+            privileged: Some(false),
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                add: Some(vec!["NET_ADMIN".to_owned(), "NET_RAW".to_owned()]),
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        ..EphemeralContainer::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "spec": {"containers": [], "ephemeralContainers": [
+                {"name": "debugger-abcde", "image": "x"},
+                {"name": "pod-chaos-net-bbbbb", "image": "x"},
+                {"name": "pod-chaos-net-aaaaa", "image": "x"},
+            ]},
+            "status": {"ephemeralContainerStatuses": status},
+        }))
+        .unwrap()
+    }
+
+    fn status(name: &str, state: &serde_json::Value) -> serde_json::Value {
+        json!({"name": name, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""})
+    }
+
+    #[test]
+    fn finds_our_agents_newest_first_and_no_others() {
+        let pod = pod(&json!([status(
+            "pod-chaos-net-aaaaa",
+            &json!({"terminated": {"exitCode": 137, "reason": "Error"}})
+        )]));
+        assert_eq!(
+            agents(&pod),
+            [
+                AgentContainer {
+                    name: "pod-chaos-net-bbbbb".into(),
+                    state: AgentState::Starting(None)
+                },
+                AgentContainer {
+                    name: "pod-chaos-net-aaaaa".into(),
+                    state: AgentState::Dead("Error, exit code 137".into())
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn tells_a_container_that_cannot_start_from_one_that_is_being_made() {
+        let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "why "}});
+        let state_of = |state: &serde_json::Value| {
+            agents(&pod(&json!([status("pod-chaos-net-bbbbb", state)])))[0].state.clone()
+        };
+        for reason in FAILING {
+            assert_eq!(
+                state_of(&waiting(reason)),
+                AgentState::Failing { reason: reason.into(), message: "why".into() }
+            );
+        }
+        assert_eq!(
+            state_of(&waiting("PodInitializing")),
+            AgentState::Starting(Some("PodInitializing".into()))
+        );
+        assert_eq!(state_of(&json!({"running": {}})), AgentState::Running);
+    }
+
+    #[test]
+    fn asks_for_two_capabilities_and_never_for_privileges() {
+        let name = fresh_name(&pod(&json!([])));
+        assert!(name.starts_with(PREFIX) && name.len() == PREFIX.len() + 5, "{name}");
+        let image = Image::default();
+        let text = serde_json::to_value(container(&name, &image)).unwrap();
+        assert_eq!(
+            text["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+                "privileged": false,
+                "readOnlyRootFilesystem": true,
+                "runAsGroup": 0,
+                "runAsNonRoot": false,
+                "runAsUser": 0,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            })
+        );
+        assert!(text.get("targetContainerName").is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! The connection to a cluster.
+
+use std::{future::Future, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use super::{api_error, connect_error};
+use crate::{
+    cli::ConnectionArgs,
+    exit::Error,
+    plan::{Namespace, PodName},
+};
+
+/// How long one request may take before the API server counts as gone.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A cluster, seen through one namespace.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+impl Cluster {
+    /// Connects as kubectl would: the kubeconfig's current context unless the flags say otherwise,
+    /// else the service account of the pod that this runs in.
+    pub async fn connect(
+        args: &ConnectionArgs,
+        namespace: Option<&Namespace>,
+    ) -> Result<Self, Error> {
+        let mut config = config(args).await?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Retrying is decided where it is known what a second try would do.
+        config.default_retry = false;
+        if let Some(user) = &args.impersonate {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups =
+                (!args.impersonate_groups.is_empty()).then(|| args.impersonate_groups.clone());
+        }
+        let namespace =
+            namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
+        let client = Client::try_from(config).map_err(|error| connect_error(&error))?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The namespace that pods are looked for in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The client itself.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The pods of the namespace.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// One pod.
+    pub async fn pod(&self, name: &PodName) -> Result<Pod, Error> {
+        in_time(self.pods().get(name.as_str())).await.map_err(|error| match &error {
+            kube::Error::Api(status) if status.is_not_found() => api_error(&error).hint(format!(
+                "`kubectl get pods -n {}` lists the pods of this namespace; -n names another one",
+                self.namespace
+            )),
+            _ => api_error(&error),
+        })
+    }
+
+    /// All pods of the namespace.
+    pub async fn all_pods(&self) -> Result<Vec<Pod>, Error> {
+        let pods = self.pods();
+        let list = in_time(pods.list(&ListParams::default())).await;
+        Ok(list.map_err(|error| api_error(&error))?.items)
+    }
+}
+
+/// Bounds a request in time: a dead API server is an error, not a wait.
+pub(super) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+        Err(kube::Error::Service(text.into()))
+    })
+}
+
+async fn config(args: &ConnectionArgs) -> Result<Config, Error> {
+    let options = KubeConfigOptions {
+        context: args.context.clone(),
+        cluster: args.cluster.clone(),
+        user: args.user.clone(),
+    };
+    let named = args.context.is_some() || args.cluster.is_some() || args.user.is_some();
+    let no_config = |error: &dyn std::fmt::Display| {
+        Error::new(crate::exit::Exit::Failed, format_args!("reading the kubeconfig: {error}"))
+            .hint("--kubeconfig or KUBECONFIG names another file, --context another cluster")
+    };
+    let kubeconfig = match &args.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path).map_err(|error| no_config(&error))?,
+        None if named => Kubeconfig::read().map_err(|error| no_config(&error))?,
+        None => return Config::infer().await.map_err(|error| no_config(&error)),
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| no_config(&error))
+}

@@ -1,0 +1,16 @@
+//! The only place that talks to the API server.
+
+mod agent;
+mod client;
+mod error;
+mod events;
+mod inject;
+mod preflight;
+mod session;
+
+pub use agent::{AgentContainer, AgentState, agents};
+pub use client::Cluster;
+pub use error::{api_error, connect_error};
+pub use inject::{Installed, ensure_agent, reach_agent};
+pub use preflight::check_pod;
+pub use session::{Session, SessionError};

@@ -1,0 +1,186 @@
+//! What can't work is found here, before anything is touched.
+
+use futures::future::join_all;
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1::{EphemeralContainer, Pod},
+};
+use kube::{
+    Api,
+    api::{PatchParams, PostParams},
+};
+
+use super::{Cluster, api_error, client::in_time, error::role_hint, inject::ephemeral_patch};
+use crate::{
+    exit::{Error, Exit},
+    plan::PodName,
+};
+
+/// Refuses pods that no network fault can or should be put into, with every reason at once.
+pub fn check_pod(pod: &Pod) -> Result<(), Error> {
+    let reasons = reasons_against(pod);
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let hint = reasons[0].1;
+    let messages = reasons.iter().map(|(why, _)| format!("pod/{name} {why}")).collect();
+    Err(Error { exit: Exit::Refused, messages, hint: Some(hint.to_owned()) })
+}
+
+/// Each reason with what to do about it.
+fn reasons_against(pod: &Pod) -> Vec<(String, &'static str)> {
+    let mut reasons = Vec::new();
+    let mut add = |why: String, hint| reasons.push((why, hint));
+    let spec = pod.spec.clone().unwrap_or_default();
+    let annotations = pod.metadata.annotations.iter().flatten();
+    if annotations.into_iter().any(|(key, _)| key == "kubernetes.io/config.mirror") {
+        add(
+            "is a static pod: the API server only holds a copy of it, which takes no containers"
+                .to_owned(),
+            "choose a pod that the API server manages",
+        );
+    }
+    if spec.host_network == Some(true) {
+        add(
+            "uses its node's network: a fault would hit every pod of the node".to_owned(),
+            "choose a pod with a network of its own (hostNetwork: false)",
+        );
+    }
+    let label = spec.node_selector.iter().flatten().find(|(key, _)| *key == "kubernetes.io/os");
+    let os = spec.os.as_ref().map(|os| os.name.as_str()).or(label.map(|(_, os)| os.as_str()));
+    if os.is_some_and(|os| os == "windows") {
+        add("runs on Windows: the agent needs a Linux kernel".to_owned(), "choose a Linux pod");
+    }
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if pod.metadata.deletion_timestamp.is_some() {
+        add("is being deleted".to_owned(), "choose its successor");
+    } else if matches!(phase, Some("Succeeded" | "Failed")) {
+        let phase = phase.unwrap_or_default();
+        add(format!("has ended (phase {phase})"), "choose a pod that runs");
+    } else if phase != Some("Running") {
+        add(
+            format!("is not running (phase {})", phase.unwrap_or("unknown")),
+            "wait for it with `kubectl wait --for=condition=Ready`",
+        );
+    }
+    reasons
+}
+
+/// What putting in an agent and talking to it needs: verbs on subresources of pods.
+const PERMISSIONS: [(&str, &str); 2] = [("patch", "ephemeralcontainers"), ("create", "exec")];
+
+/// Asks the API server whether the user may do it and whether it would admit `container`: all
+/// permissions and a server-side dry run of the very patch, side by side.
+pub(super) async fn check_server(
+    cluster: &Cluster,
+    name: &PodName,
+    container: &EphemeralContainer,
+) -> Result<(), Error> {
+    let reviews =
+        join_all(PERMISSIONS.map(|(verb, subresource)| may(cluster, name, verb, subresource)));
+    let pods = cluster.pods();
+    let patch = ephemeral_patch(container);
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let dry_run = in_time(pods.patch_ephemeral_containers(name.as_str(), &params, &patch));
+    let (reviews, dry_run) = futures::join!(reviews, dry_run);
+    let mut missing = Vec::new();
+    for ((verb, subresource), review) in PERMISSIONS.into_iter().zip(reviews) {
+        // A server that does not answer the question leaves it to the act itself.
+        if let Ok(false) = review {
+            missing.push(format!(
+                "you may not {verb} pods/{subresource} in namespace {}",
+                cluster.namespace()
+            ));
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error { exit: Exit::Refused, messages: missing, hint: Some(role_hint()) });
+    }
+    dry_run.map(drop).map_err(|error| api_error(&error))
+}
+
+async fn may(
+    cluster: &Cluster,
+    name: &PodName,
+    verb: &str,
+    subresource: &str,
+) -> kube::Result<bool> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                namespace: Some(cluster.namespace().to_owned()),
+                verb: Some(verb.to_owned()),
+                resource: Some("pods".to_owned()),
+                subresource: Some(subresource.to_owned()),
+                name: Some(name.to_string()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = in_time(reviews.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> Option<String> {
+        let mut pod = json!({
+            "metadata": {"name": "web"},
+            "spec": {"containers": []},
+            "status": {"phase": "Running"},
+        });
+        change(&mut pod);
+        check_pod(&serde_json::from_value(pod).unwrap()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn takes_a_plain_running_pod() {
+        assert_eq!(refusal(|_| ()), None);
+    }
+
+    #[test]
+    fn refuses_each_kind_of_pod_that_cannot_be_hit() {
+        let refused = |change: fn(&mut serde_json::Value)| refusal(change).unwrap();
+        assert!(
+            refused(|pod| pod["spec"]["hostNetwork"] = json!(true)).contains("its node's network")
+        );
+        assert!(
+            refused(|pod| pod["spec"]["os"] = json!({"name": "windows"})).contains("on Windows")
+        );
+        assert!(
+            refused(|pod| pod["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "windows"}))
+                .contains("on Windows")
+        );
+        assert!(
+            refused(
+                |pod| pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"})
+            )
+            .contains("is a static pod")
+        );
+        assert!(
+            refused(|pod| pod["status"]["phase"] = json!("Pending")).contains("(phase Pending)")
+        );
+        assert!(
+            refused(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"))
+                .contains("is being deleted")
+        );
+    }
+
+    #[test]
+    fn gives_all_reasons_at_once() {
+        let text = refusal(|pod| {
+            pod["spec"]["hostNetwork"] = json!(true);
+            pod["status"]["phase"] = json!("Failed");
+        })
+        .unwrap();
+        assert_eq!(text.matches("error: pod/web").count(), 2, "{text}");
+    }
+}

@@ -1,0 +1,161 @@
+//! A conversation with an agent: `pod-chaos-agent serve`, run through `pods/exec`.
+
+use std::time::Duration;
+
+use kube::api::{AttachParams, AttachedProcess};
+use pod_chaos_protocol::{Event, PROTOCOL, Request};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
+};
+
+use super::{Cluster, agent::BINARY, api_error, client::in_time};
+use crate::{exit::Error, plan::PodName};
+
+/// How long an agent may take for its first words once the stream is there.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no conversation, or no more.
+#[derive(Debug)]
+pub enum SessionError {
+    /// No process could be started in that container: it does not run (any more, or yet). The
+    /// runtime's own words.
+    NotRunning(String),
+    /// The stream ended.
+    Lost(String),
+    /// The agent's protocol is not ours; its version.
+    Skew(String),
+    /// The API server refused, or could not be reached.
+    Api(Error),
+}
+
+impl From<SessionError> for Error {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotRunning(why) => {
+                Self::internal("starting a process in the agent's container", why)
+            }
+            SessionError::Lost(why) => Self::internal("talking to the agent", why),
+            SessionError::Skew(version) => Self::refused(format_args!(
+                "the pod's agent (version {version}) speaks another protocol"
+            ))
+            .hint("let it exit with `kubectl pod-chaos uninstall`, then try again"),
+            SessionError::Api(error) => error,
+        }
+    }
+}
+
+/// An open conversation. Dropping it ends the stream, not the fault.
+pub struct Session {
+    /// The container that the agent runs in.
+    pub container: String,
+    /// The agent's version.
+    pub version: String,
+    process: AttachedProcess,
+    input: Box<dyn AsyncWrite + Send + Unpin>,
+    output: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+}
+
+impl Session {
+    /// Starts `serve` in that container and waits for its first words.
+    pub async fn open(
+        cluster: &Cluster,
+        pod: &PodName,
+        container: &str,
+    ) -> Result<Self, SessionError> {
+        let params =
+            AttachParams::default().container(container).stdin(true).stdout(true).stderr(false);
+        let pods = cluster.pods();
+        let mut process = match in_time(pods.exec(pod.as_str(), [BINARY, "serve"], &params)).await {
+            Ok(process) => process,
+            Err(kube::Error::Api(status)) if not_running(&status.message) => {
+                return Err(SessionError::NotRunning(status.message.clone()));
+            }
+            Err(error) => return Err(SessionError::Api(api_error(&error))),
+        };
+        let (Some(input), Some(output)) = (process.stdin(), process.stdout()) else {
+            return Err(SessionError::Lost("no streams".to_owned()));
+        };
+        let output: Box<dyn AsyncRead + Send + Unpin> = Box::new(output);
+        let mut session = Self {
+            container: container.to_owned(),
+            version: String::new(),
+            process,
+            input: Box::new(input),
+            output: BufReader::new(output).lines(),
+        };
+        let hello = tokio::time::timeout(HELLO_TIMEOUT, session.next()).await;
+        match hello {
+            Ok(Ok(Event::Hello { protocol: PROTOCOL, version })) => {
+                session.version = version;
+                Ok(session)
+            }
+            Ok(Ok(Event::Hello { version, .. })) => Err(SessionError::Skew(version)),
+            Ok(Ok(_)) => Err(SessionError::Lost("it did not say hello".to_owned())),
+            // A stream that ends before the first word is a process that never started.
+            Ok(Err(SessionError::Lost(why))) => Err(SessionError::NotRunning(why)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SessionError::Lost(format!(
+                "no word from it within {} s",
+                HELLO_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
+    /// Sends one request.
+    pub async fn send(&mut self, request: &Request) -> Result<(), SessionError> {
+        let lost = |error: &dyn std::fmt::Display| SessionError::Lost(error.to_string());
+        let mut line = serde_json::to_string(request).map_err(|error| lost(&error))?;
+        line.push('\n');
+        self.input.write_all(line.as_bytes()).await.map_err(|error| lost(&error))?;
+        self.input.flush().await.map_err(|error| lost(&error))
+    }
+
+    /// The next event. Events that this version does not know are passed over.
+    pub async fn next(&mut self) -> Result<Event, SessionError> {
+        loop {
+            match self.output.next_line().await {
+                Ok(Some(line)) => {
+                    if let Ok(event) = serde_json::from_str(&line) {
+                        return Ok(event);
+                    }
+                    if serde_json::from_str::<serde_json::Value>(&line).is_err() {
+                        return Err(SessionError::Lost(format!("it said `{line}`")));
+                    }
+                }
+                Ok(None) => return Err(SessionError::Lost(self.last_words().await)),
+                Err(error) => return Err(SessionError::Lost(error.to_string())),
+            }
+        }
+    }
+
+    /// Why the stream ended, as the API server put it.
+    async fn last_words(&mut self) -> String {
+        let status = match self.process.take_status() {
+            Some(status) => {
+                tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten()
+            }
+            None => None,
+        };
+        status
+            .and_then(|status| status.message)
+            .filter(|message| !message.is_empty())
+            .unwrap_or_else(|| "the stream ended".to_owned())
+    }
+}
+
+/// Whether the API server means that the container does not run: the words of the kubelet
+/// (pkg/kubelet/server/server.go, pkg/kubelet/kubelet_pods.go) and of containerd and CRI-O.
+fn not_running(message: &str) -> bool {
+    [
+        "container not found",
+        "not running",
+        "is not created or running",
+        "container is not valid for pod",
+        "CONTAINER_EXITED",
+        "cannot exec in a stopped",
+        "failed to find",
+        "does not exist",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}

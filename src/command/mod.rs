@@ -1,0 +1,31 @@
+//! What each subcommand does, step by step.
+
+mod disrupt;
+mod install;
+mod interrupt;
+mod revert;
+mod status;
+mod sweep;
+mod uninstall;
+
+use crate::{
+    cli::{Cli, Command},
+    exit::{Error, Exit},
+};
+
+/// Carries out one invocation.
+pub async fn run(cli: Cli) -> Result<Exit, Error> {
+    let connection = &cli.connection;
+    match &cli.command {
+        Command::Install(args) => install::run(connection, args).await,
+        Command::Uninstall(args) => uninstall::run(connection, args).await,
+        Command::Disrupt(args) => disrupt::run(connection, args).await,
+        Command::Status(args) => status::run(connection, args).await,
+        Command::Revert(args) => revert::run(connection, args).await,
+    }
+}
+
+/// Something worth a line, that is not data.
+fn note(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,60 @@
+//! Asking an agent to end faults, and what its answers mean.
+
+use pod_chaos_protocol::{Event, Failure, FaultId, FaultStatus, Request};
+
+use crate::{
+    cluster::Session,
+    exit::{Error, Exit},
+    plan::PodName,
+};
+
+/// Ends that fault, or all of them; the events up to the closing status, that included.
+pub(super) async fn revert(
+    mut session: Session,
+    fault: Option<FaultId>,
+) -> Result<Vec<Event>, Error> {
+    session.send(&Request::Revert { fault }).await?;
+    let mut events = Vec::new();
+    loop {
+        let event = session.next().await?;
+        let last = matches!(event, Event::Status { .. } | Event::Failed { .. });
+        events.push(event);
+        if last {
+            return Ok(events);
+        }
+    }
+}
+
+/// What is in force.
+pub(super) async fn status(mut session: Session) -> Result<Vec<FaultStatus>, Error> {
+    session.send(&Request::Status).await?;
+    loop {
+        match session.next().await? {
+            Event::Status { faults } => return Ok(faults),
+            Event::Failed { failure } => {
+                return Err(Error::internal("reading the kernel", failure));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an event says that nothing is left of a fault.
+pub(super) fn is_clean(event: &Event) -> bool {
+    match event {
+        Event::Ended { left, errors, .. } => left.is_empty() && errors.is_empty(),
+        Event::Failed { .. } => false,
+        _ => true,
+    }
+}
+
+/// An agent's refusal as the error of the invocation.
+pub(super) fn failure(name: &PodName, failure: Failure) -> Error {
+    use pod_chaos_protocol::FailureKind::NotClean;
+    let exit = match failure.kind {
+        kind if kind.nothing_touched() => Exit::Refused,
+        NotClean => Exit::NotClean,
+        _ => Exit::Failed,
+    };
+    Error { exit, messages: vec![format!("pod/{name}: {}", failure.message)], hint: failure.hint }
+}

@@ -1,0 +1,40 @@
+//! `uninstall`: end all faults and let the agent exit.
+
+use std::io::{Write as _, stdout};
+
+use pod_chaos_protocol::{Event, Request};
+
+use super::{note, sweep};
+use crate::{
+    cli::{ConnectionArgs, UninstallArgs},
+    cluster::{Cluster, SessionError, reach_agent},
+    exit::{Error, Exit},
+    report::text,
+};
+
+pub(super) async fn run(connection: &ConnectionArgs, args: &UninstallArgs) -> Result<Exit, Error> {
+    let name = &args.target.pod;
+    let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
+    let pod = cluster.pod(name).await?;
+    let Some(mut session) = reach_agent(&cluster, name, &pod, &mut note).await? else {
+        writeln!(stdout(), "pod/{name} has no agent that runs")?;
+        return Ok(Exit::Done);
+    };
+    session.send(&Request::Stop).await?;
+    let mut clean = true;
+    loop {
+        match session.next().await {
+            Ok(event @ Event::Ended { .. }) => {
+                clean &= sweep::is_clean(&event);
+                writeln!(stdout(), "{}", text::event(name, &event))?;
+            }
+            Ok(Event::Failed { failure }) => return Err(sweep::failure(name, failure)),
+            // The agent may be gone before its last word has travelled.
+            Ok(Event::Status { .. }) | Err(SessionError::Lost(_)) => break,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    writeln!(stdout(), "pod/{name} agent {} exits", session.container)?;
+    Ok(if clean { Exit::Done } else { Exit::NotClean })
+}

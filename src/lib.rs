@@ -1,0 +1,44 @@
+//! The engine of `kubectl pod-chaos`: breaks one chosen pod, on purpose, for a while.
+//!
+//! - [`cli`]: flags, as clap structs.
+//! - [`plan`]: flags become one validated plan; nothing past here is text.
+//! - [`cluster`]: the only place that talks to the API server.
+//! - [`command`]: what each subcommand does, step by step.
+//! - [`report`]: what a person or a program reads of it.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod cluster;
+pub mod command;
+pub mod exit;
+pub mod plan;
+pub mod report;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+
+use crate::exit::Exit;
+
+/// Runs one invocation of the plugin, `args` with the program's name first, and says how it went.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match cli::Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no error; clap knows which.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(command::run(cli));
+            // A lookup that still runs in the pool must not hold up the exit.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(exit::Error::internal("starting the runtime", error)),
+    };
+    outcome.unwrap_or_else(|error| error.print())
+}

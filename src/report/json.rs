@@ -1,0 +1,28 @@
+//! JSON: a line for each event, or one document.
+
+use pod_chaos_protocol::{Event, FaultStatus};
+use serde_json::{Value, json};
+
+use crate::plan::PodName;
+
+/// An event with where it happened.
+pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
+    with_place(namespace, name, serde_json::to_value(event))
+}
+
+/// A list of the faults in force.
+pub fn status(namespace: &str, rows: &[(PodName, FaultStatus)]) -> Value {
+    let items: Vec<_> = rows
+        .iter()
+        .map(|(name, fault)| with_place(namespace, name, serde_json::to_value(fault)))
+        .collect();
+    json!({ "faults": items })
+}
+
+fn with_place(namespace: &str, name: &PodName, value: serde_json::Result<Value>) -> Value {
+    let mut place = json!({"namespace": namespace, "pod": name.as_str()});
+    if let (Ok(Value::Object(value)), Value::Object(place)) = (value, &mut place) {
+        place.extend(value);
+    }
+    place
+}

@@ -1,0 +1,32 @@
+//! What a person or a program reads: data on stdout, everything else on stderr.
+
+pub mod json;
+pub mod progress;
+pub mod text;
+
+use std::time::Duration;
+
+use pod_chaos_protocol::{Event, FaultStatus};
+
+use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+
+/// Follows one fault on one pod.
+pub trait Follow {
+    /// Something worth a line, that is not data.
+    fn note(&mut self, text: &str);
+    /// The wait before the start.
+    fn warming_up(&mut self, left: Duration, of: Duration);
+    /// The agent said something.
+    fn event(&mut self, event: &Event) -> Result<(), Error>;
+    /// Time passes.
+    fn time_left(&mut self, left: Duration);
+    /// The plugin goes, the fault stays.
+    fn detached(&mut self, status: &FaultStatus);
+    /// Nothing more to show.
+    fn finish(&mut self);
+}
+
+/// The follower for that output format; a progress bar only where a person looks.
+pub fn follow(output: OutputFormat, namespace: &str, name: &PodName) -> Box<dyn Follow> {
+    Box::new(progress::Progress::new(output, namespace, name))
+}

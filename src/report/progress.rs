@@ -1,0 +1,124 @@
+//! A progress bar where a person looks, lines where a program does.
+
+use std::{
+    io::{IsTerminal as _, Write as _, stderr, stdout},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pod_chaos_protocol::{Event, FaultStatus};
+
+use super::{Follow, json, text};
+use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+
+/// The follower of one fault.
+pub struct Progress {
+    output: OutputFormat,
+    namespace: String,
+    name: PodName,
+    /// On stderr; hidden where that is no terminal.
+    bar: ProgressBar,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    /// Nothing is shown yet.
+    pub fn new(output: OutputFormat, namespace: &str, name: &PodName) -> Self {
+        let terminal = stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.set_prefix(format!("pod/{name}"));
+        let (namespace, name) = (namespace.to_owned(), name.clone());
+        Self { output, namespace, name, bar, terminal, shown: false }
+    }
+
+    fn show(&mut self, left: Duration, of: Duration, message: String) {
+        // Each new target would begin a line of its own.
+        if !std::mem::replace(&mut self.shown, true) && self.terminal {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.bar.set_length(millis(of).max(1));
+        self.bar.set_position(millis(of.saturating_sub(left)));
+        self.bar.set_message(message);
+    }
+
+    /// Prints above the bar.
+    fn line(&self, print: impl FnOnce() -> std::io::Result<()>) -> Result<(), Error> {
+        self.bar.suspend(print)?;
+        Ok(())
+    }
+}
+
+impl Follow for Progress {
+    fn note(&mut self, note: &str) {
+        self.bar.suspend(|| eprintln!("{note}"));
+    }
+
+    fn warming_up(&mut self, left: Duration, of: Duration) {
+        if !self.shown && !self.terminal {
+            let seconds = of.as_secs_f64();
+            self.note(&format!("pod/{} waiting {seconds:.1} s before the start", self.name));
+        }
+        self.show(left, of, format!("{:.0} s until the start", left.as_secs_f64().ceil()));
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        if matches!(event, Event::Ended { .. } | Event::Failed { .. }) {
+            self.finish();
+        }
+        if let Event::InForce { status } = event {
+            let left = Duration::from_millis(status.remaining_ms);
+            self.bar.set_prefix(format!("pod/{} {}", self.name, text::what(status)));
+            self.show(left, left, time_left(left));
+        }
+        match (self.output, event) {
+            (OutputFormat::Json, event) => {
+                let value = json::event(&self.namespace, &self.name, event);
+                self.line(|| writeln!(stdout(), "{value}"))
+            }
+            // Said by the error that ends the invocation.
+            (OutputFormat::Text, Event::Failed { .. } | Event::Status { .. }) => Ok(()),
+            (OutputFormat::Text, Event::Probed { .. }) => {
+                let line = text::event(&self.name, event);
+                self.note(&line);
+                Ok(())
+            }
+            (OutputFormat::Text, event) => {
+                let line = text::event(&self.name, event);
+                self.line(|| writeln!(stdout(), "{line}"))?;
+                if let Event::Ended { packets: 0, .. } = event {
+                    self.note("warning: no packet left the pod meanwhile, so none was hit");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn time_left(&mut self, left: Duration) {
+        let of = Duration::from_millis(self.bar.length().unwrap_or(1));
+        self.show(left, of, time_left(left));
+    }
+
+    fn detached(&mut self, status: &FaultStatus) {
+        self.finish();
+        if self.output == OutputFormat::Text {
+            eprintln!(
+                "detached: the kernel ends it in {} s; `kubectl pod-chaos revert -p {}` ends it now",
+                status.remaining_ms.div_ceil(1000),
+                self.name
+            );
+        }
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn time_left(left: Duration) -> String {
+    format!("{:.0} s left", left.as_secs_f64().ceil())
+}

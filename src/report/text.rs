@@ -1,0 +1,95 @@
+//! Sentences and tables for people.
+
+use std::fmt::Write as _;
+
+use pod_chaos_protocol::{Event, FaultState, FaultStatus, Netem};
+
+use crate::plan::PodName;
+
+/// An event as one line.
+pub fn event(name: &PodName, event: &Event) -> String {
+    let mut text = format!("pod/{name} ");
+    let written = match event {
+        Event::Hello { version, .. } => write!(text, "agent {version} answers"),
+        Event::Probed { interface, backend, kernel } => {
+            write!(text, "{interface}: {backend}, kernel {kernel}")
+        }
+        Event::InForce { status } => write!(
+            text,
+            "in force on {} for {}: {} (fault {})",
+            status.interface,
+            seconds(status.age_ms + status.remaining_ms),
+            what(status),
+            status.fault
+        ),
+        Event::Ended { by, ran_ms, packets, left, errors, .. } => {
+            let mut ended = write!(
+                text,
+                "{}: ended by {by} after {}, {packets} packets hit",
+                if left.is_empty() && errors.is_empty() { "clean" } else { "NOT CLEAN" },
+                seconds(*ran_ms),
+            );
+            for left in left {
+                ended = ended.and_then(|()| write!(text, "\n  left behind: {left}"));
+            }
+            for error in errors {
+                ended = ended.and_then(|()| write!(text, "\n  error: {error}"));
+            }
+            ended
+        }
+        Event::Status { faults } if faults.is_empty() => text.write_str("nothing in force"),
+        Event::Status { faults } => write!(text, "{} faults in force", faults.len()),
+        Event::Failed { failure } => write!(text, "failed: {failure}"),
+        other => write!(text, "{other:?}"),
+    };
+    debug_assert!(written.is_ok(), "writing to a String does not fail");
+    text
+}
+
+/// A table of faults.
+pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
+    let head = ["POD", "FAULT", "STATE", "INTERFACE", "WHAT", "AGE", "LEFT", "PACKETS"];
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(rows.iter().map(|(name, fault)| {
+        [
+            name.to_string(),
+            fault.fault.to_string(),
+            match fault.state {
+                FaultState::InForce => "in force".to_owned(),
+                _ => "expired".to_owned(),
+            },
+            fault.interface.to_string(),
+            what(fault),
+            seconds(fault.age_ms),
+            seconds(fault.remaining_ms),
+            fault.packets.to_string(),
+        ]
+    }));
+    let mut text = String::new();
+    for row in &table {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let _ = write!(line, "{cell:width$}   ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// What a fault does, in a few words.
+pub fn what(status: &FaultStatus) -> String {
+    match &status.netem {
+        Some(Netem { delay, jitter }) if jitter.as_nanos() == 0 => {
+            format!("delay {delay} on egress")
+        }
+        Some(Netem { delay, jitter }) => format!("delay {delay} ± {jitter} on egress"),
+        None => "no qdisc any more".to_owned(),
+    }
+}
+
+/// Milliseconds as seconds.
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}

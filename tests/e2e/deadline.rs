@@ -1,0 +1,145 @@
+//! It ends: by the packets, whoever has died.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+
+use crate::{
+    check,
+    lab::{Lab, Namespace, Pod, Running, lab as lab_command, slow_for, text, wait_for},
+};
+
+/// How far the end may be from the deadline, in seconds.
+const TOLERANCE: f64 = 0.020;
+/// Pings are sent this far apart, and both ends of the fault fall between two.
+const GRAIN: f64 = 0.005;
+
+/// Runs a fault of 4 s, does something one second in, and measures how long packets were slow.
+fn survives(
+    lab: &Lab,
+    meanwhile: fn(&Namespace, &Pod, &mut Running) -> Result<(), Failed>,
+    exit: Option<i32>,
+) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let before = pod.network()?;
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "{}", text(&output));
+    let pings = pod.trace()?;
+    sleep(Duration::from_millis(500));
+    let mut fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "4"])?;
+    let in_force = Instant::now();
+    sleep(Duration::from_secs(1));
+    meanwhile(space, &pod, &mut fault)?;
+    let (ended, said) = fault.finish()?;
+    // A plugin that was killed ends before the fault does.
+    sleep(Duration::from_secs(5).saturating_sub(in_force.elapsed()));
+    let slow = slow_for(&pings.finish()?, 100.0)?;
+    println!("slow for {slow:.4} s of 4 s");
+    check!((slow - 4.0).abs() <= TOLERANCE + GRAIN, "slow for {slow} s instead of 4 s\n{said}");
+    check!(ended == exit, "exit {ended:?} instead of {exit:?}\n{said}");
+    let mut left = String::new();
+    wait_for("the leftovers to be cleared", Duration::from_secs(10), || {
+        left = pod.network().unwrap_or_default();
+        left == before
+    })
+    .map_err(|_| Failed::from(format!("left behind: {left}\n{said}")))
+}
+
+pub fn holds_when_all_live(lab: &Lab) -> Result<(), Failed> {
+    survives(lab, |_, _, _| Ok(()), Some(0))
+}
+
+pub fn holds_when_the_plugin_is_killed(lab: &Lab) -> Result<(), Failed> {
+    survives(lab, |_, _, fault| fault.signal("KILL"), None)
+}
+
+/// Only the process that applied the fault: the waiting one clears up after it.
+pub fn holds_when_the_agent_is_killed(lab: &Lab) -> Result<(), Failed> {
+    survives(lab, |_, pod, _| kill_serving(pod), Some(0))
+}
+
+pub fn holds_when_all_processes_of_ours_are_killed(lab: &Lab) -> Result<(), Failed> {
+    // The end of a container's first process is the end of them all.
+    let kill = |_: &Namespace, pod: &Pod, _: &mut Running| {
+        let pid = pod.pid(&pod.agent()?)?;
+        let output = lab_command(&["node", "guest", "--", "kill", "-9", &pid]);
+        check!(output.status.success(), "{}", text(&output));
+        Ok(())
+    };
+    survives(lab, kill, Some(0))
+}
+
+pub fn holds_when_the_app_container_is_killed(lab: &Lab) -> Result<(), Failed> {
+    let kill = |_: &Namespace, pod: &Pod, _: &mut Running| {
+        let before = pod.read()?;
+        let output = lab_command(&["node", "guest", "--", "kill", "-9", &pod.pid("nginx")?]);
+        check!(output.status.success(), "{}", text(&output));
+        wait_for("nginx to be started again", Duration::from_secs(15), || {
+            pod.read().is_ok_and(|now| restarts(&now) > restarts(&before))
+        })
+    };
+    survives(lab, kill, Some(0))
+}
+
+fn restarts(pod: &Value) -> Option<u64> {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
+}
+
+/// SIGKILLs `pod-chaos-agent serve` in that pod and nothing else.
+fn kill_serving(pod: &Pod) -> Result<(), Failed> {
+    let main = pod.pid(&pod.agent()?)?;
+    let script = format!(
+        "for p in $(pgrep -f 'pod-chaos-agent serve'); do \
+           [ \"$(readlink /proc/$p/ns/pid)\" = \"$(readlink /proc/{main}/ns/pid)\" ] && kill -9 $p && echo $p; \
+         done"
+    );
+    let output = lab_command(&["node", "guest", "--", "sh", "-c", &script]);
+    check!(!output.stdout.is_empty(), "no serving agent was found: {}", text(&output));
+    Ok(())
+}
+
+fn interrupted(lab: &Lab, signal: &str) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let before = pod.network()?;
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "60"])?;
+    check!(pod.ping()? > 99.0, "not in force");
+    let start = Instant::now();
+    fault.signal(signal)?;
+    let (exit, said) = fault.finish()?;
+    let took = start.elapsed();
+    check!(exit == Some(130), "exit {exit:?}\n{said}");
+    check!(said.contains("clean: ended"), "{said}");
+    check!(took < Duration::from_secs(5), "the revert took {took:?}");
+    check!(pod.ping()? < 50.0, "still in force");
+    check!(pod.network()? == before, "left behind: {}", pod.network()?);
+    Ok(())
+}
+
+pub fn ctrl_c_reverts_at_once(lab: &Lab) -> Result<(), Failed> {
+    interrupted(lab, "INT")
+}
+
+pub fn sigterm_reverts_at_once(lab: &Lab) -> Result<(), Failed> {
+    interrupted(lab, "TERM")
+}
+
+pub fn detached_faults_end_and_are_cleared(lab: &Lab) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let (before, unhit) = (pod.network()?, pod.read()?);
+    let detached = ["disrupt", "-p", "nginx", "-d", "100", "-r", "4", "--detach"];
+    let output = space.plugin(&detached);
+    check!(output.status.success(), "{}", text(&output));
+    check!(pod.ping()? > 99.0, "not in force: {}", text(&output));
+    wait_for("the fault to be cleared", Duration::from_secs(12), || {
+        pod.network().is_ok_and(|now| now == before)
+    })?;
+    check!(pod.ping()? < 50.0, "still in force");
+    // The app never noticed.
+    let now = pod.read()?;
+    check!(restarts(&now) == restarts(&unhit), "the app was restarted");
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `install` and `uninstall`.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    check,
+    lab::{Lab, lab as lab_command, text, wait_for},
+};
+
+pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let first = space.plugin(&["install", "-p", "nginx"]);
+    let said = text(&first);
+    let agent = pod.agent()?;
+    check!(first.status.success() && said.contains(&agent), "{said}");
+    check!(said.contains("stays in the pod's spec"), "{said}");
+    let second = space.plugin(&["install", "-p", "nginx"]);
+    let said = text(&second);
+    check!(second.status.success() && said.contains("already has an agent"), "{said}");
+    check!(pod.ephemeral()? == [agent], "a second agent was put in");
+    Ok(())
+}
+
+pub fn replaces_a_dead_agent(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "{}", text(&output));
+    let first = pod.agent()?;
+    let output = lab_command(&["node", "guest", "--", "kill", "-9", &pod.pid(&first)?]);
+    check!(output.status.success(), "{}", text(&output));
+    // At once: the kubelet does not know yet that the agent is dead.
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "{}", text(&output));
+    check!(pod.agent()? != first, "no new agent: {}", text(&output));
+    Ok(())
+}
+
+pub fn uninstall_lets_the_agent_exit(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let before = pod.network()?;
+    let detached = ["disrupt", "-p", "nginx", "-d", "100", "-r", "60", "--detach"];
+    let output = space.plugin(&detached);
+    check!(output.status.success(), "{}", text(&output));
+    let output = space.plugin(&["uninstall", "-p", "nginx"]);
+    check!(output.status.success(), "{}", text(&output));
+    check!(pod.ping()? < 50.0, "the fault was not ended");
+    check!(pod.network()? == before, "left behind: {}", pod.network()?);
+    let exit_code = || -> Option<i64> {
+        let pod = pod.read().ok()?;
+        pod["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64()
+    };
+    wait_for("the agent to exit", Duration::from_secs(15), || exit_code().is_some())?;
+    check!(exit_code() == Some(0), "exit code {:?}", exit_code());
+    let again = space.plugin(&["uninstall", "-p", "nginx"]);
+    check!(again.status.success(), "twice must be harmless: {}", text(&again));
+    Ok(())
+}
+
+/// As the kernel sees it: two capabilities and a seccomp filter.
+pub fn asks_for_the_least(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "{}", text(&output));
+    let status = format!("/proc/{}/status", pod.pid(&pod.agent()?)?);
+    let output = lab_command(&["node", "guest", "--", "cat", &status]);
+    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+    };
+    // CAP_NET_ADMIN is bit 12 and CAP_NET_RAW bit 13 (linux/capability.h).
+    for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+        check!(field(set) == "0000000000003000", "{set} {status}");
+    }
+    check!(field("Seccomp:") == "2", "no seccomp filter: {status}");
+    let resident: u32 = field("VmRSS:").parse()?;
+    check!(resident <= 2048, "the waiting agent takes {resident} KiB");
+    let spec: Value = pod.read()?["spec"]["ephemeralContainers"][0].clone();
+    check!(spec.get("targetContainerName").is_none(), "{spec}");
+    Ok(())
+}

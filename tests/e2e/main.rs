@@ -1,0 +1,130 @@
+//! The plugin as a user types it, on the lab's real kubelets, judged by eyes that are not ours:
+//! `ab`, `ping`, `tc -j`, `nft -j`, `ip -j`, container statuses.
+//!
+//! Run it with `scripts/lab run -- cargo test --test e2e`; without a lab every test is ignored and
+//! says why.
+
+mod deadline;
+mod install;
+mod kinds;
+mod lab;
+mod refusals;
+mod status;
+mod story;
+
+use std::{process::ExitCode, sync::RwLock};
+
+use lab::{Lab, Node};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Test = fn(&Lab) -> Result<(), Failed>;
+
+/// Tests that measure time, those of `story` and `deadline`, have the machine to themselves.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Each test with the node it needs.
+const TESTS: &[(&str, Node, Test)] = &[
+    (
+        "story::delays_one_pod_and_not_the_other",
+        Node::Guest,
+        story::delays_one_pod_and_not_the_other,
+    ),
+    ("story::variation_spreads_the_delay", Node::Guest, story::variation_spreads_the_delay),
+    ("story::ipv6_is_delayed_too", Node::Guest, story::ipv6_is_delayed_too),
+    ("story::warm_up_is_shown_and_kept", Node::Guest, story::warm_up_is_shown_and_kept),
+    ("story::only_the_named_interface_is_hit", Node::Guest, story::only_the_named_interface_is_hit),
+    (
+        "install::says_what_it_did_and_that_it_is_there",
+        Node::Guest,
+        install::says_what_it_did_and_that_it_is_there,
+    ),
+    ("install::replaces_a_dead_agent", Node::Guest, install::replaces_a_dead_agent),
+    ("install::uninstall_lets_the_agent_exit", Node::Guest, install::uninstall_lets_the_agent_exit),
+    ("install::asks_for_the_least", Node::Guest, install::asks_for_the_least),
+    ("deadline::holds_when_all_live", Node::Guest, deadline::holds_when_all_live),
+    (
+        "deadline::holds_when_the_plugin_is_killed",
+        Node::Guest,
+        deadline::holds_when_the_plugin_is_killed,
+    ),
+    (
+        "deadline::holds_when_the_agent_is_killed",
+        Node::Guest,
+        deadline::holds_when_the_agent_is_killed,
+    ),
+    (
+        "deadline::holds_when_all_processes_of_ours_are_killed",
+        Node::Guest,
+        deadline::holds_when_all_processes_of_ours_are_killed,
+    ),
+    (
+        "deadline::holds_when_the_app_container_is_killed",
+        Node::Guest,
+        deadline::holds_when_the_app_container_is_killed,
+    ),
+    ("deadline::ctrl_c_reverts_at_once", Node::Guest, deadline::ctrl_c_reverts_at_once),
+    ("deadline::sigterm_reverts_at_once", Node::Guest, deadline::sigterm_reverts_at_once),
+    (
+        "deadline::detached_faults_end_and_are_cleared",
+        Node::Guest,
+        deadline::detached_faults_end_and_are_cleared,
+    ),
+    ("kinds::every_kind_of_pod_works", Node::Guest, kinds::every_kind_of_pod_works),
+    (
+        "status::reads_the_kernel_and_revert_ends_it",
+        Node::Guest,
+        status::reads_the_kernel_and_revert_ends_it,
+    ),
+    ("status::many_faults_leave_nothing", Node::Guest, status::many_faults_leave_nothing),
+    ("refusals::pods_that_cannot_be_hit", Node::Guest, refusals::pods_that_cannot_be_hit),
+    ("refusals::missing_permissions", Node::Guest, refusals::missing_permissions),
+    ("refusals::our_cluster_role_is_enough", Node::Guest, refusals::our_cluster_role_is_enough),
+    ("refusals::pod_security", Node::Guest, refusals::pod_security),
+    (
+        "refusals::an_image_that_cannot_be_pulled",
+        Node::Guest,
+        refusals::an_image_that_cannot_be_pulled,
+    ),
+    ("refusals::an_unknown_interface", Node::Guest, refusals::an_unknown_interface),
+    (
+        "refusals::a_second_fault_on_the_interface",
+        Node::Guest,
+        refusals::a_second_fault_on_the_interface,
+    ),
+    ("refusals::a_kernel_without_netem", Node::Native, refusals::a_kernel_without_netem),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let lab = Lab::from_environment();
+    if let Err(why) = &lab {
+        eprintln!("skipped: {why}");
+    }
+    let lab: Option<&'static Lab> = lab.ok().map(|lab| &*Box::leak(Box::new(lab)));
+    let trials = TESTS.iter().map(|&(name, node, test)| {
+        let able = lab.filter(|lab| {
+            let has = lab.has(node);
+            if !has {
+                eprintln!("skipped: {name}: the lab has no {node} node");
+            }
+            has
+        });
+        Trial::test(name, move || match able {
+            Some(lab) if name.starts_with("story") || name.starts_with("deadline") => {
+                let _alone = MACHINE.write();
+                test(lab)
+            }
+            Some(lab) => {
+                let _shared = MACHINE.read();
+                test(lab)
+            }
+            None => Err("cannot run here".into()),
+        })
+        .with_ignored_flag(able.is_none())
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Some(lab) = lab {
+        lab.finish();
+    }
+    conclusion.exit_code()
+}

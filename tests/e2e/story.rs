@@ -1,0 +1,125 @@
+//! The main job: one pod gets slow, the others do not, and then it is over.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use serde_json::json;
+
+use crate::{
+    check,
+    lab::{Lab, ab, apply, lab as lab_command, ping, plugin, text, wait_for},
+};
+
+/// The story of the README, with a shorter running time.
+pub fn delays_one_pod_and_not_the_other(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    for name in ["nginx", "nginx-2", "ab"] {
+        let image = if name == "ab" { "localhost/ab:lab" } else { "localhost/nginx:lab" };
+        let command = (name == "ab").then(|| json!(["sleep", "3600"]));
+        let mut container =
+            json!({"name": name, "image": image, "imagePullPolicy": "IfNotPresent"});
+        if let Some(command) = command {
+            container["command"] = command;
+        } else {
+            apply(&json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "namespace": space.name},
+                "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
+            }))?;
+        }
+        space.create(name, crate::Node::Guest, &json!({"spec": {"containers": [container]}}))?;
+    }
+    let (nginx, other, load) =
+        (space.running("nginx")?, space.running("nginx-2")?, space.running("ab")?);
+    wait_for("the Services to answer", Duration::from_secs(30), || {
+        ab(&load, "http://nginx/").is_ok() && ab(&load, "http://nginx-2/").is_ok()
+    })?;
+    let (untouched, untouched_other) = (nginx.network()?, other.network()?);
+    let before = ab(&load, "http://nginx/")?;
+    check!(before < 60.0, "the machine is too busy to tell a delay: {before} ms before");
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "install: {}", text(&output));
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "8"])?;
+    let during = ab(&load, "http://nginx/")?;
+    let other_during = ab(&load, "http://nginx-2/")?;
+    check!(other.network()? == untouched_other, "the other pod's network was changed");
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0) && said.contains("clean: ended"), "disrupt: {exit:?} {said}");
+    let after = ab(&load, "http://nginx/")?;
+    // A request costs one delay, and the first one another for its connection: 110 ms. A busy machine
+    // may add to that, and cannot take away.
+    check!((109.0..200.0).contains(&during), "before {before} ms, during {during} ms");
+    check!(
+        other_during < before + 60.0,
+        "the other pod: {other_during} ms during, {before} before"
+    );
+    check!(after < before + 60.0, "before {before} ms, after {after} ms");
+    check!(nginx.network()? == untouched, "left behind: {}", nginx.network()?);
+    Ok(())
+}
+
+pub fn variation_spreads_the_delay(lab: &Lab) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-v", "40", "-r", "4"])?;
+    let pings = pod.trace()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let trips = pings.finish()?;
+    fault.signal("INT")?;
+    fault.finish()?;
+    let took: Vec<f64> = trips.iter().map(|trip| trip.took).collect();
+    let (least, most) = took.iter().fold((f64::MAX, 0.0_f64), |(a, b), &t| (a.min(t), b.max(t)));
+    check!(least > 55.0 && least < 75.0, "the quickest of {} took {least} ms", took.len());
+    check!(most > 125.0, "the slowest of {} took {most} ms", took.len());
+    Ok(())
+}
+
+pub fn ipv6_is_delayed_too(lab: &Lab) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let addresses = pod.addresses()?;
+    let six = addresses.iter().find(|ip| ip.contains(':')).ok_or("the pod has no IPv6 address")?;
+    let before = ping(six)?;
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "10"])?;
+    let during = ping(six)?;
+    fault.signal("INT")?;
+    fault.finish()?;
+    check!(before < 50.0 && during > 99.0, "before {before} ms, during {during} ms");
+    Ok(())
+}
+
+pub fn warm_up_is_shown_and_kept(lab: &Lab) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    let output = space.plugin(&["install", "-p", "nginx"]);
+    check!(output.status.success(), "install: {}", text(&output));
+    let start = Instant::now();
+    let args = ["disrupt", "-p", "nginx", "-d", "100", "-r", "2", "-w", "3"];
+    let fault = space.start(&args)?;
+    check!(start.elapsed() >= Duration::from_secs(3), "in force after {:?}", start.elapsed());
+    let during = pod.ping()?;
+    check!(during > 99.0, "not slow after the warm-up: {during} ms");
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0), "{exit:?} {said}");
+    check!(said.contains("waiting 3.0 s before the start"), "the warm-up was not shown: {said}");
+    Ok(())
+}
+
+/// A second interface: the pod's own bridge to nowhere, made from outside.
+pub fn only_the_named_interface_is_hit(lab: &Lab) -> Result<(), Failed> {
+    let (space, pod) = lab.shared()?;
+    pod.look(&["ip", "link", "add", "net1", "type", "dummy"])?;
+    pod.look(&["ip", "link", "set", "net1", "up"])?;
+    let before = pod.network()?;
+    let fault = space.start(&["disrupt", "-p", "nginx", "-i", "net1", "-d", "100", "-r", "5"])?;
+    let during = pod.ping()?;
+    check!(during < 50.0, "eth0 was hit: {during} ms");
+    // nft's JSON leaves out what an egress chain hangs on.
+    let place = format!("{}/nginx", space.name);
+    let rules = text(&lab_command(&["pod", &place, "--", "nft", "list", "ruleset"]));
+    check!(rules.contains("hook egress") && rules.contains("net1"), "no rule on net1: {rules}");
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0), "{exit:?} {said}");
+    check!(said.contains("no packet"), "that nothing was hit was not said: {said}");
+    check!(pod.network()? == before, "left behind: {}", pod.network()?);
+    let help = plugin(&["disrupt", "--help"]).output()?;
+    check!(help.status.success(), "kubectl did not find the plugin: {}", text(&help));
+    Ok(())
+}

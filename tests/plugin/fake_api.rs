@@ -1,0 +1,355 @@
+//! An API server that plays one scenario: a pod, permissions, an answer to each PATCH, and an agent
+//! behind `pods/exec` that says what the scenario tells it to.
+
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use pod_chaos_protocol as protocol;
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{self, handshake::derive_accept_key, protocol::Role},
+};
+
+/// A line from an agent, sent after that many milliseconds; `None` ends the stream.
+pub type Line = (u64, Option<protocol::Event>);
+
+/// What an agent answers to a request.
+pub type Says = fn(&protocol::Request) -> Vec<Line>;
+
+/// What an agent does when it is run.
+#[derive(Clone)]
+pub enum Agent {
+    /// No process can be started in that container, in the kubelet's words.
+    NotThere(String),
+    /// It says hello, then answers each request with what the function gives.
+    Says(Says),
+}
+
+/// How the scenario's API server behaves.
+pub struct Scenario {
+    /// The pod called `web`, or none.
+    pub pod: Option<Value>,
+    /// What the user may not do, as `patch pods/ephemeralcontainers`.
+    pub forbidden: Vec<&'static str>,
+    /// An answer to the dry run, status code and body, in place of the patched pod.
+    pub admission: Option<(u16, Value)>,
+    /// The status that a new agent's container gets; `None` is none yet.
+    pub new_agent_status: Option<Value>,
+    /// The Events of a new agent's container.
+    pub events: Vec<Value>,
+    /// The agent in containers that run.
+    pub agent: Agent,
+    /// The protocol that it says it speaks.
+    pub agent_protocol: u16,
+    /// Whether the server forgets the container it was given.
+    pub drops_containers: bool,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            pod: Some(pod(&json!({}))),
+            forbidden: Vec::new(),
+            admission: None,
+            new_agent_status: Some(json!({"running": {}})),
+            events: Vec::new(),
+            agent: Agent::Says(|_| Vec::new()),
+            agent_protocol: protocol::PROTOCOL,
+            drops_containers: false,
+        }
+    }
+}
+
+/// A running pod called `web` with `change` merged into it.
+pub fn pod(change: &Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"containers": [{"name": "web", "image": "web"}]},
+        "status": {"phase": "Running"},
+    });
+    merge(&mut pod, change);
+    pod
+}
+
+/// The same with an agent whose container is in that state.
+pub fn pod_with_agent(state: &Value) -> Value {
+    pod(&json!({
+        "spec": {"ephemeralContainers": [{"name": "pod-chaos-net-aaaaa", "image": "x"}]},
+        "status": {"ephemeralContainerStatuses": [container_status("pod-chaos-net-aaaaa", state)]},
+    }))
+}
+
+fn container_status(name: &str, state: &Value) -> Value {
+    json!({"name": name, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""})
+}
+
+fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (key, value) in change {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => *into = change.clone(),
+    }
+}
+
+/// A refusal as the API server words it.
+pub fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+           "reason": reason, "message": message})
+}
+
+/// A running server; it ends with the test.
+pub struct FakeApi {
+    /// A kubeconfig that leads to it.
+    pub kubeconfig: PathBuf,
+    state: Arc<Mutex<State>>,
+    _folder: tempfile::TempDir,
+}
+
+struct State {
+    scenario: Scenario,
+    /// `METHOD path?query` of all requests so far.
+    requests: Vec<String>,
+    /// Containers that were really added.
+    added: Vec<Value>,
+    /// Requests that reached an agent.
+    agent_heard: Vec<protocol::Request>,
+}
+
+impl FakeApi {
+    /// Serves that scenario on loopback.
+    pub fn serve(scenario: Scenario) -> Self {
+        let state = Arc::new(Mutex::new(State {
+            scenario,
+            requests: Vec::new(),
+            added: Vec::new(),
+            agent_heard: Vec::new(),
+        }));
+        let (tell, told) = mpsc::channel();
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move {
+                        let service =
+                            service_fn(move |request| answer(Arc::clone(&shared), request));
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .with_upgrades()
+                            .await;
+                    });
+                }
+            });
+        });
+        let address = told.recv().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+            "clusters": [{"name": "fake", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "me", "user": {"token": "none"}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+        });
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self { kubeconfig, state, _folder: folder }
+    }
+
+    /// Requests so far that change something: `METHOD path?query`.
+    pub fn changes(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let changing = |request: &&String| {
+            !request.starts_with("GET")
+                && !request.contains("selfsubjectaccessreviews")
+                && !request.contains("dryRun=All")
+        };
+        state.requests.iter().filter(changing).cloned().collect()
+    }
+
+    /// Containers that were really added.
+    pub fn added(&self) -> Vec<Value> {
+        self.state.lock().unwrap().added.clone()
+    }
+
+    /// What reached an agent.
+    pub fn agent_heard(&self) -> Vec<protocol::Request> {
+        self.state.lock().unwrap().agent_heard.clone()
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+fn json_answer(code: u16, body: &Value) -> Answer {
+    Response::builder()
+        .status(StatusCode::from_u16(code).unwrap())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body.to_string()))
+        .unwrap()
+}
+
+async fn answer(
+    state: Arc<Mutex<State>>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let uri = request.uri().clone();
+    let path = uri.path().to_owned();
+    let method = request.method().clone();
+    state.lock().unwrap().requests.push(format!("{method} {uri}"));
+    if path.ends_with("/exec") {
+        return Ok(exec(&state, request));
+    }
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut state = state.lock().unwrap();
+    Ok(if path.ends_with("/selfsubjectaccessreviews") {
+        let asked = &body["spec"]["resourceAttributes"];
+        let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
+        let act = format!("{} {}/{}", text("verb"), text("resource"), text("subresource"));
+        let mut answer = body.clone();
+        answer["status"] = json!({"allowed": !state.scenario.forbidden.contains(&act.as_str())});
+        json_answer(201, &answer)
+    } else if method == Method::PATCH {
+        patch(&mut state, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
+    } else {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        match &state.scenario.pod {
+            _ if name == "events" => json_answer(
+                200,
+                &json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": state.scenario.events}),
+            ),
+            Some(pod) if name == "web" => json_answer(200, pod),
+            Some(pod) if name == "pods" => json_answer(
+                200,
+                &json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]}),
+            ),
+            _ => json_answer(404, &status(404, "NotFound", &format!("pods \"{name}\" not found"))),
+        }
+    })
+}
+
+fn patch(state: &mut State, body: &Value, dry_run: bool) -> Answer {
+    if let Some((code, body)) = &state.scenario.admission {
+        return json_answer(*code, body);
+    }
+    let mut pod = state.scenario.pod.clone().unwrap();
+    if state.scenario.drops_containers {
+        return json_answer(200, &pod);
+    }
+    let containers = body["spec"]["ephemeralContainers"].as_array().unwrap();
+    for container in containers {
+        push(&mut pod, "spec", "ephemeralContainers", container.clone());
+        if let Some(new) = &state.scenario.new_agent_status {
+            let status = container_status(container["name"].as_str().unwrap(), new);
+            push(&mut pod, "status", "ephemeralContainerStatuses", status);
+        }
+    }
+    if !dry_run {
+        state.added.extend(containers.clone());
+        state.scenario.pod = Some(pod.clone());
+    }
+    json_answer(200, &pod)
+}
+
+fn push(pod: &mut Value, part: &str, list: &str, item: Value) {
+    let list = &mut pod[part][list];
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut().unwrap().push(item);
+}
+
+/// WebSocket protocol `v5.channel.k8s.io`: the first byte of a message is the channel.
+fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
+    let (agent, protocol, forbidden) = {
+        let state = state.lock().unwrap();
+        let forbidden = state.scenario.forbidden.contains(&"create pods/exec");
+        (state.scenario.agent.clone(), state.scenario.agent_protocol, forbidden)
+    };
+    if forbidden {
+        let why = "pods \"web\" is forbidden: User \"me\" cannot create resource \"pods/exec\" in \
+                   API group \"\" in the namespace \"default\"";
+        return json_answer(403, &status(403, "Forbidden", why));
+    }
+    let says = match agent {
+        Agent::NotThere(why) => return json_answer(500, &status(500, "InternalError", &why)),
+        Agent::Says(says) => says,
+    };
+    let key = request.headers()[header::SEC_WEBSOCKET_KEY].as_bytes().to_vec();
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
+        let stream =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        // The plugin hanging up is part of the play.
+        let _ = play(stream, &state, protocol, says).await;
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(&key))
+        .header(header::SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io")
+        .body(Full::default())
+        .unwrap()
+}
+
+async fn play<S>(
+    mut stream: WebSocketStream<S>,
+    state: &Mutex<State>,
+    protocol: u16,
+    says: Says,
+) -> Result<(), tungstenite::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    use futures::{SinkExt as _, StreamExt as _};
+    let line = |event: &protocol::Event| {
+        let mut bytes = vec![1];
+        bytes.extend(serde_json::to_vec(event).unwrap());
+        bytes.push(b'\n');
+        tungstenite::Message::binary(bytes)
+    };
+    let version = "0.1.0".to_owned();
+    stream.send(line(&protocol::Event::Hello { protocol, version })).await?;
+    let mut queue = std::collections::VecDeque::new();
+    loop {
+        let pause = queue.front().map(|(pause, _)| Duration::from_millis(*pause));
+        tokio::select! {
+            message = stream.next() => {
+                let Some(message) = message else { return Ok(()) };
+                let data = message?.into_data();
+                // Channel 0 is stdin; anything else closes it.
+                let Some((0, text)) = data.split_first() else { return stream.close(None).await };
+                let request: protocol::Request = serde_json::from_slice(text).unwrap();
+                state.lock().unwrap().agent_heard.push(request.clone());
+                queue = says(&request).into();
+            }
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                match queue.pop_front() {
+                    Some((_, Some(event))) => stream.send(line(&event)).await?,
+                    _ => return stream.close(None).await,
+                }
+            }
+        }
+    }
+}

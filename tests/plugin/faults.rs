@@ -1,0 +1,313 @@
+//! A fault's course, as the plugin sees it: agents that behave, refuse, vanish and leave things
+//! behind.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use insta::assert_snapshot;
+use pod_chaos_protocol::{
+    Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Netem, Request,
+};
+use serde_json::json;
+
+use crate::{
+    fake_api::{Agent, FakeApi, Line, Says, Scenario, pod_with_agent},
+    plugin_with, seen,
+};
+
+const WARM: fn() -> serde_json::Value = || pod_with_agent(&json!({"running": {}}));
+
+fn fault_status(request: &Request) -> FaultStatus {
+    let fault = match request {
+        Request::Apply { plan } => plan.id,
+        _ => "0000000a".parse().unwrap(),
+    };
+    FaultStatus {
+        fault,
+        state: FaultState::InForce,
+        interface: "eth0".parse().unwrap(),
+        backend: Backend::NetdevEgress,
+        netem: Some(Netem { delay: "100ms".parse().unwrap(), jitter: "0".parse().unwrap() }),
+        age_ms: 0,
+        remaining_ms: 1000,
+        packets: 7,
+    }
+}
+
+fn in_force(request: &Request) -> Line {
+    (0, Some(Event::InForce { status: fault_status(request) }))
+}
+
+fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
+    Event::Ended {
+        fault: fault_status(request).fault,
+        by,
+        ran_ms: 1000,
+        packets: 42,
+        left: left.iter().map(ToString::to_string).collect(),
+        errors: Vec::new(),
+    }
+}
+
+fn failed(kind: FailureKind, message: &str, hint: &str) -> Line {
+    let failure = Failure { kind, message: message.to_owned(), hint: Some(hint.to_owned()) };
+    (0, Some(Event::Failed { failure }))
+}
+
+/// An agent that does as it is told.
+fn good(request: &Request) -> Vec<Line> {
+    match request {
+        Request::Apply { .. } => {
+            let probed = Event::Probed {
+                interface: "eth0".parse().unwrap(),
+                backend: Backend::NetdevEgress,
+                kernel: "6.12.0".to_owned(),
+            };
+            let end = ended(request, Ending::Timer, &[]);
+            vec![(0, Some(probed)), in_force(request), (1000, Some(end)), (0, None)]
+        }
+        Request::Revert { .. } => vec![
+            (0, Some(ended(request, Ending::Request, &[]))),
+            (0, Some(Event::Status { faults: Vec::new() })),
+            (0, None),
+        ],
+        _ => vec![(0, Some(Event::Status { faults: vec![fault_status(request)] })), (0, None)],
+    }
+}
+
+fn serve(says: Says) -> FakeApi {
+    FakeApi::serve(Scenario { pod: Some(WARM()), agent: Agent::Says(says), ..Scenario::default() })
+}
+
+/// Ids and container names are chosen anew each time.
+fn masked(text: &str) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+        let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let id = bare.len() == 8 && bare.bytes().all(|b| b.is_ascii_hexdigit());
+        if id && bare != "default" {
+            out.push_str(&word.replace(bare, "IDIDIDID"));
+        } else if bare.starts_with("pod-chaos-net-") {
+            out.push_str(&word.replace(bare, "pod-chaos-net-XXXXX"));
+        } else {
+            out.push_str(word);
+        }
+    }
+    out
+}
+
+fn disrupt(api: &FakeApi, more: &[&str]) -> std::process::Output {
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["disrupt", "-p", "web", "-d", "100", "-r", "1"]).args(more).output().unwrap()
+}
+
+#[test]
+fn says_when_it_is_in_force_and_that_it_is_clean() {
+    let output = disrupt(&serve(good), &[]);
+    assert_snapshot!(masked(&seen(&output)));
+}
+
+#[test]
+fn puts_in_an_agent_first_when_there_is_none() {
+    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+    let output = disrupt(&api, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.added().len(), 1);
+    // The plan goes to an agent that answers, never into the pod's spec: a container that is made
+    // a second time must do nothing.
+    assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
+}
+
+#[test]
+fn a_dead_agent_gets_a_successor_of_another_name() {
+    let dead = json!({"terminated": {"exitCode": 137, "reason": "Error"}});
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_with_agent(&dead)),
+        agent: Agent::Says(good),
+        ..Scenario::default()
+    });
+    let output = plugin_with(&api.kubeconfig).args(["install", "-p", "web"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_ne!(api.added()[0]["name"], "pod-chaos-net-aaaaa");
+}
+
+#[test]
+fn an_agent_of_another_protocol_is_left_alone() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(WARM()),
+        agent: Agent::Says(good),
+        agent_protocol: 999,
+        ..Scenario::default()
+    });
+    let output = plugin_with(&api.kubeconfig).args(["install", "-p", "web"]).output().unwrap();
+    assert_snapshot!(seen(&output));
+    assert_eq!(api.agent_heard(), []);
+}
+
+#[test]
+fn json_is_one_line_an_event() {
+    let output = disrupt(&serve(good), &["-o", "json"]);
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["probed", "in-force", "ended"]);
+    assert!(lines.iter().all(|line| line["pod"] == "web" && line["namespace"] == "default"));
+}
+
+/// `script` gives it a terminal; a bar that begins a new line for each step is no bar.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_the_bar_stays_on_its_line() {
+    let api = serve(good);
+    let command =
+        format!("{} disrupt -p web -d 100 -r 1 -w 0.5", env!("CARGO_BIN_EXE_kubectl-pod_chaos"));
+    let output = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("KUBECONFIG", &api.kubeconfig)
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("until the start") && text.contains("s left"), "no bar: {text:?}");
+    // Whatever is drawn is drawn from the start of the line.
+    assert!(text.split('\r').all(|drawn| drawn.matches("pod/web").count() <= 1), "{text:?}");
+    assert!(text.contains("clean: ended by the kernel's timer"), "{text:?}");
+}
+
+#[test]
+fn detaching_returns_while_the_fault_is_in_force() {
+    let api = serve(good);
+    let output = disrupt(&api, &["--detach"]);
+    assert_snapshot!(masked(&seen(&output)));
+    assert_eq!(api.agent_heard().len(), 1, "it must not revert what it leaves");
+}
+
+#[test]
+fn what_is_left_behind_is_said_and_exits_4() {
+    let output = disrupt(
+        &serve(|request| {
+            let end = ended(request, Ending::Timer, &["link pc-0000000a"]);
+            vec![in_force(request), (0, Some(end)), (0, None)]
+        }),
+        &[],
+    );
+    assert_snapshot!(masked(&seen(&output)));
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn the_agents_refusals_keep_their_hint_and_exit_3() {
+    for (name, says) in [
+        (
+            "no_sch_netem",
+            (|_| {
+                vec![failed(
+                    FailureKind::Unsupported,
+                    "this kernel has no netem (sch_netem)",
+                    "install kernel-modules-extra",
+                )]
+            }) as Says,
+        ),
+        ("unknown_interface", |_| {
+            vec![failed(FailureKind::NotFound, "no interface `net7`", "this pod has eth0")]
+        }),
+        ("conflict", |_| {
+            vec![failed(
+                FailureKind::Conflict,
+                "fault 0000000b is in force on eth0 for another 20 s",
+                "end it with `kubectl pod-chaos revert`",
+            )]
+        }),
+    ] {
+        let output = disrupt(&serve(says), &[]);
+        assert_eq!(output.status.code(), Some(3));
+        assert_snapshot!(name, masked(&seen(&output)));
+    }
+}
+
+#[test]
+fn a_lost_agent_is_looked_for_again_after_the_deadline() {
+    // The stream breaks in mid-fault; a second session finds nothing left.
+    let api = serve(|request| match request {
+        Request::Apply { .. } => vec![in_force(request), (100, None)],
+        other => good(other),
+    });
+    let start = Instant::now();
+    let output = disrupt(&api, &[]);
+    assert!(start.elapsed() >= Duration::from_secs(1), "it must wait for the deadline");
+    assert_snapshot!(masked(&seen(&output)));
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupts_revert_at_once_and_exit_130() {
+    for signal in ["INT", "TERM"] {
+        let api = serve(|request| match request {
+            Request::Apply { .. } => vec![in_force(request), (60_000, None)],
+            other => good(other),
+        });
+        let mut child = plugin_with(&api.kubeconfig)
+            .args(["disrupt", "-p", "web", "-d", "100", "-r", "60"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains("in force"), "{line}");
+        let kill = std::process::Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let status = child.wait().unwrap();
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(status.code(), Some(130), "{rest}");
+        assert!(rest.contains("clean: ended"), "{rest}");
+        assert!(matches!(api.agent_heard()[..], [Request::Apply { .. }, Request::Revert { .. }]));
+    }
+}
+
+#[test]
+fn status_is_a_table_or_a_document() {
+    let api = serve(good);
+    let run = |args: &[&str]| plugin_with(&api.kubeconfig).args(args).output().unwrap();
+    assert_snapshot!("status_table", seen(&run(&["status"])));
+    assert_snapshot!("status_json", seen(&run(&["status", "-p", "web", "-o", "json"])));
+}
+
+#[test]
+fn revert_says_what_it_ended() {
+    let api = serve(good);
+    let output = plugin_with(&api.kubeconfig).args(["revert", "-p", "web"]).output().unwrap();
+    assert_snapshot!(seen(&output));
+}
+
+#[test]
+fn revert_leaves_a_pod_alone_that_never_had_an_agent() {
+    let api = FakeApi::serve(Scenario::default());
+    let output = plugin_with(&api.kubeconfig).args(["revert", "-p", "web"]).output().unwrap();
+    assert_snapshot!(seen(&output));
+    assert_eq!(api.changes(), [""; 0]);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let api = serve(good);
+    let mut child = plugin_with(&api.kubeconfig)
+        .args(["status", "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{}", seen(&output));
+}

@@ -1,0 +1,49 @@
+//! Help texts and usage errors, as a person sees them.
+
+use insta::assert_snapshot;
+
+use crate::{plugin, seen};
+
+fn run(args: &[&str]) -> String {
+    seen(&plugin().args(args).output().unwrap())
+}
+
+#[test]
+fn every_help_text_is_as_reviewed() {
+    assert_snapshot!("help", run(&["--help"]));
+    for command in ["install", "uninstall", "disrupt", "status", "revert"] {
+        assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
+    }
+}
+
+#[test]
+fn refuses_numbers_that_make_no_sense() {
+    for (name, args) in [
+        ("negative_delay", ["-d", "-5"]),
+        ("absurd_delay", ["-d", "10h"]),
+        ("delay_of_zero", ["-d", "0"]),
+        ("delay_of_letters", ["-d", "soon"]),
+        ("too_fine_delay", ["-d", "0.1ns"]),
+    ] {
+        assert_snapshot!(name, run(&[&["disrupt", "-p", "web"], &args[..]].concat()));
+    }
+    let delayed = |more: &[&str]| run(&[&["disrupt", "-p", "web", "-d", "100"], more].concat());
+    assert_snapshot!("no_time", delayed(&["-r", "0"]));
+    assert_snapshot!("negative_time", delayed(&["-r", "-3"]));
+    assert_snapshot!("more_than_a_day", delayed(&["-r", "25h"]));
+    assert_snapshot!("negative_warm_up", delayed(&["-w", "-1"]));
+    assert_snapshot!("variation_larger_than_delay", delayed(&["-v", "200"]));
+}
+
+#[test]
+fn refuses_names_that_make_no_sense() {
+    assert_snapshot!("no_pod", run(&["disrupt", "-d", "100"]));
+    assert_snapshot!("no_delay", run(&["disrupt", "-p", "web"]));
+    assert_snapshot!("not_a_pod", run(&["disrupt", "-p", "deploy/web", "-d", "100"]));
+    assert_snapshot!("bad_pod", run(&["install", "-p", "Web_1"]));
+    assert_snapshot!("bad_namespace", run(&["install", "-p", "web", "-n", "a.b"]));
+    assert_snapshot!("bad_image", run(&["install", "-p", "web", "-g", "a b"]));
+    assert_snapshot!("loopback", run(&["disrupt", "-p", "web", "-d", "100", "-i", "lo"]));
+    assert_snapshot!("bad_iface", run(&["disrupt", "-p", "web", "-d", "100", "-i", "a/b"]));
+    assert_snapshot!("unknown_command", run(&["explode"]));
+}
