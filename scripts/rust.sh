@@ -1,17 +1,20 @@
 # Sourced by the other scripts: cargo, a C compiler to link with, and the targets of the agent.
 # shellcheck shell=bash
 
+# shellcheck source=scripts/lab.d/common.sh
+. scripts/lab.d/common.sh
+# shellcheck source=scripts/lab.d/packages.sh
+. scripts/lab.d/packages.sh
+
 if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
   PATH=$HOME/.cargo/bin:$PATH
 fi
 if ! command -v cargo >/dev/null; then
   # Debian has rustup since 13.
-  if ! { apt-get install -qy rustup && rustup default stable; } >&2; then
-    echo "error: no cargo on the PATH, and this Debian has no rustup; install Rust with rustup first" >&2
-    exit 1
-  fi
+  { need_packages rustup && rustup default stable >&2; } ||
+    die "no cargo on the PATH, and this Debian has no rustup" "install Rust with rustup first"
 fi
-command -v cc >/dev/null || { apt-get update -q && apt-get install -qy gcc libc6-dev; } >&2
+need_packages gcc libc6-dev
 if command -v rustup >/dev/null; then
   rustup --quiet target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 fi

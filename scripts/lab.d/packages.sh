@@ -7,6 +7,8 @@ LAB_PACKAGES=(
   # to run the nodes
   etcd-server containerd runc containernetworking-plugins
   iproute2 nftables iptables openssl busybox-static procps util-linux
+  # to look at them
+  iputils-ping curl
 )
 
 missing_packages() {

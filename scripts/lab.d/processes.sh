@@ -47,9 +47,15 @@ wait_for() {
   deadline=$((SECONDS + seconds))
   shift 3
   until "$@" >/dev/null 2>&1; do
-    running "$process" || die "waiting for $what: $process has ended" "scripts/lab logs $process"
-    [ "$SECONDS" -lt "$deadline" ] || die "waiting for $what: not after $seconds s" "scripts/lab logs $process"
+    running "$process" || gave_up "$process" "waiting for $what: $process has ended"
+    [ "$SECONDS" -lt "$deadline" ] || gave_up "$process" "waiting for $what: not after $seconds s"
     sleep 0.1
   done
   say "$what"
+}
+
+# gave_up PROCESS MESSAGE: with the last of what the process said, which may be all that is kept.
+gave_up() {
+  tail -n 10 "$RUN/log/$1" >&2 || true
+  die "$2" "scripts/lab logs $1"
 }

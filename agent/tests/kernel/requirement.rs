@@ -31,11 +31,23 @@ static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
     (!word.is_empty()).then_some(word)
 });
 
+/// The first of the tools that this machine lacks.
+static NO_TOOL: LazyLock<Option<&str>> = LazyLock::new(|| {
+    let tools = ["unshare", "nsenter", "ip", "tc", "nft", "ping"];
+    tools.into_iter().find(|tool| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+        !found.is_ok_and(|output| output.status.success())
+    })
+});
+
 impl Needs {
     /// Why the test cannot run here.
     fn missing(self) -> Option<String> {
         if !nix::unistd::geteuid().is_root() {
             return Some("skipped: needs root".to_owned());
+        }
+        if let Some(tool) = *NO_TOOL {
+            return Some(format!("skipped: no {tool} on this machine"));
         }
         match (self, &*LACKS) {
             (Self::Netem, Some(lacking)) => Some(format!("skipped: no {lacking} in this kernel")),
