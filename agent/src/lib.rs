@@ -1,14 +1,16 @@
 //! The agent of `kubectl pod-chaos`: applies, verifies and reverts faults inside a pod.
 //!
 //! It runs as a static binary in an ephemeral container, with `NET_ADMIN` and `NET_RAW` and nothing
-//! else, in the pod's network namespace. [`wait`] is that container's main process; [`serve`] is run
-//! through `pods/exec`, once per request. Neither keeps a file: what is in force is read from the
+//! else, in the pod's network namespace. [`wait`] is that container's main process, which may bring a first
+//! plan with it ([`carried`]); [`serve`] is run through `pods/exec`, once per request. Neither keeps a file: what is in force is read from the
 //! kernel ([`status`]), and the kernel ends it ([`fault::gate`]).
 //!
 //! A library only so that its tests can reach the parts.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+pub mod apply;
+pub mod carried;
 pub mod clock;
 pub mod error;
 pub mod fault;
@@ -22,3 +24,4 @@ pub mod status;
 pub mod stop;
 pub mod sweep;
 pub mod wait;
+pub mod waiting;

@@ -5,15 +5,16 @@
 fn main() -> std::process::ExitCode {
     use std::process::ExitCode;
 
-    match std::env::args().nth(1).as_deref() {
-        Some("wait") => pod_chaos_agent::wait::run(),
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("wait") => pod_chaos_agent::wait::run(words.next().as_deref()),
         Some("serve") => pod_chaos_agent::serve::run(),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: pod-chaos-agent wait | serve | version");
+            eprintln!("usage: pod-chaos-agent wait [PLAN] | serve | version");
             ExitCode::from(2)
         }
     }

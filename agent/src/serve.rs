@@ -17,16 +17,14 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
     },
 };
-use pod_chaos_protocol::{
-    Backend, Ending, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, NetemFault,
-    PROTOCOL, Plan, Request,
-};
+use pod_chaos_protocol::{Ending, Event, Failure, FailureKind, FaultId, PROTOCOL, Plan, Request};
 
 use crate::{
+    apply::{self, InForce, LOCK_PATIENCE, take_lock},
+    carried::{self, Outcome},
     clock,
-    error::{Doing, failure},
-    fault::{Cleared, gate, netem},
-    interface, kernel,
+    error::failure,
+    fault::{Cleared, gate, label::Label},
     kernel::Kernel,
     lines::{self, Lines},
     lock::Lock,
@@ -34,9 +32,6 @@ use crate::{
     status::{self, Held},
     stop, sweep,
 };
-
-/// Another agent needs a few milliseconds, and up to a second when it has packets to let out.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long before the deadline an end still counts as the timer's: two ticks of the slowest kernel.
 const TIMER_SLACK_MS: u64 = 20;
@@ -120,41 +115,14 @@ impl Conversation {
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), Failure> {
-        match &plan.fault {
-            Fault::Netem(fault) => self.netem(plan, fault),
-            other => Err(failure(
-                FailureKind::BadRequest,
-                format!("this agent ({}) does not know {other:?}", env!("CARGO_PKG_VERSION")),
-                None,
-            )),
-        }
-    }
-
-    fn netem(&mut self, plan: &Plan, fault: &NetemFault) -> Result<(), Failure> {
-        let lock = take_lock()?;
-        let mut kernel = Kernel::open()?;
-        let held = status::scan(&mut kernel)?;
-        let (live, cleared) = sweep::sweep(&mut kernel, held);
-        sweep::report(&cleared);
-        let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
-        refuse_conflict(&live, plan.id, &name)?;
-        let netem_plan =
-            netem::Plan::new(plan.id, (name.clone(), &link), fault.netem, plan.running_time)?;
-        say(&Event::Probed {
-            interface: name,
-            backend: Backend::NetdevEgress,
-            kernel: kernel::release(),
-        });
-        let applied = netem::apply(&mut kernel, &netem_plan)?;
-        // Listen first, then read back: what happens from here on is not missed.
-        let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned());
-        netem::verify(&mut kernel, &netem_plan, &applied)?;
-        let status = read_status(&mut kernel, plan.id)
-            .map_err(|failure| netem::undone(&mut kernel, plan.id, failure))?;
-        drop(lock);
+        let in_force = match carried::settled(plan.id)? {
+            Some(Outcome::Applied) => apply::join(plan.id, &mut |event| say(&event)),
+            Some(Outcome::Left) | None => apply::apply(plan, &mut |event| say(&event)),
+        };
+        let InForce { mut kernel, label, status, monitor } = in_force?;
         say(&Event::InForce { status });
-        let by = self.wait_for_end(&mut kernel, plan.id, applied.to_ms(), monitor.ok());
-        say(&end(&mut kernel, plan.id, by, &applied));
+        let by = self.wait_for_end(&mut kernel, plan.id, label.to_ms, monitor);
+        say(&end(&mut kernel, plan.id, by, &label));
         Ok(())
     }
 
@@ -267,48 +235,6 @@ fn say_status(kernel: &mut Kernel) -> Result<(), Failure> {
     Ok(())
 }
 
-fn take_lock() -> Result<Lock, Failure> {
-    Lock::take(LOCK_PATIENCE).map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            let seconds = LOCK_PATIENCE.as_secs();
-            let message =
-                format!("another agent has been changing this pod's network for {seconds} s");
-            return failure(FailureKind::Conflict, message, Some("try again"));
-        }
-        failure(FailureKind::Kernel, format!("failed to lock the pod's network: {error}"), None)
-    })
-}
-
-fn refuse_conflict(
-    live: &[Held],
-    id: FaultId,
-    interface: &pod_chaos_protocol::Interface,
-) -> Result<(), Failure> {
-    let in_the_way =
-        live.iter().find(|fault| fault.id == id || fault.interface().as_ref() == Some(interface));
-    in_the_way.map_or(Ok(()), |fault| {
-        let left = Duration::from_millis(fault.remaining_ms());
-        let message = format!(
-            "fault {} is in force on `{interface}` for another {:.1} s",
-            fault.id,
-            left.as_secs_f64()
-        );
-        let hint = "wait for its end, or revert it";
-        Err(failure(FailureKind::Conflict, message, Some(hint)))
-    })
-}
-
-fn read_status(kernel: &mut Kernel, id: FaultId) -> Result<FaultStatus, Failure> {
-    let held = status::scan(kernel)?;
-    held.iter().find(|fault| fault.id == id).and_then(Held::status).ok_or_else(|| {
-        failure(
-            FailureKind::Kernel,
-            format!("fault {id} was cleared as soon as it was in force"),
-            None,
-        )
-    })
-}
-
 fn concerns(news: &News, id: FaultId) -> bool {
     match news {
         News::Lost => true,
@@ -331,10 +257,9 @@ fn await_timer(kernel: &mut Kernel, id: FaultId, to_ms: u64) {
 }
 
 /// Clears the fault of this process.
-fn end(kernel: &mut Kernel, id: FaultId, by: Ending, applied: &netem::Applied) -> Event {
+fn end(kernel: &mut Kernel, id: FaultId, by: Ending, label: &Label) -> Event {
     // At once, without waiting for anyone; when it fails, clearing tries again and says why.
     let _ = gate::close(kernel, id);
-    let label = &applied.gate.label;
     let ran_ms = clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms);
     let packets = packets(kernel, id);
     // Whoever holds the lock for so long does not keep us from clearing what is our own.
@@ -354,6 +279,10 @@ fn ended(fault: FaultId, by: Ending, ran_ms: u64, packets: u64, cleared: Cleared
 
 /// Ends faults of any agent, and clears what is left of others. One that is not there has ended.
 fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
+    // One that the agent is just about to put in force would come after its own revert.
+    for id in carried::given().into_iter().filter(|id| fault.is_none_or(|of| of == *id)) {
+        carried::settled(id)?;
+    }
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let held = status::scan(&mut kernel)?;

@@ -1,4 +1,5 @@
-//! `pod-chaos-agent wait`: the container's main process. It sleeps.
+//! `pod-chaos-agent wait [PLAN]`: the container's main process. It sleeps, once it has put the plan in force
+//! that it may have been given.
 //!
 //! It is also the janitor: a `serve` that is killed leaves an expired fault behind, which hits nothing
 //! but is there. The kernel tells of every table that is made; from then on there is a time at which to
@@ -20,7 +21,7 @@ use nix::{
 use pod_chaos_protocol::Failure;
 
 use crate::{
-    clock, fault,
+    carried, clock, fault,
     kernel::Kernel,
     lock::Lock,
     netlink::nftables::{Monitor, News},
@@ -29,16 +30,16 @@ use crate::{
 };
 
 /// How long after its deadline a fault's own agent has to clear it, in milliseconds. It needs a second when
-/// there are packets to let out.
-const GRACE_MS: u64 = 2_000;
+/// there are packets to let out, and some more when it only joins a fault that has just ended.
+const GRACE_MS: u64 = 5_000;
 /// When to look again while another agent is at work, in milliseconds.
 const BUSY_MS: u64 = 500;
 /// When to look again after something could not be read or cleared, in milliseconds.
 const TROUBLE_MS: u64 = 30_000;
 
-/// Runs the subcommand; ends with SIGTERM or SIGINT.
-pub fn run() -> ExitCode {
-    match wait() {
+/// Runs the subcommand; ends with SIGTERM or SIGINT. `plan` is the one that came with the container.
+pub fn run(plan: Option<&str>) -> ExitCode {
+    match wait(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pod-chaos-agent wait: {error}");
@@ -47,7 +48,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn wait() -> io::Result<()> {
+fn wait(plan: Option<&str>) -> io::Result<()> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         mask.add(signal);
@@ -59,6 +60,8 @@ fn wait() -> io::Result<()> {
     let mut monitor = Monitor::open()
         .inspect_err(|refusal| eprintln!("cannot listen to nf_tables: {refusal}"))
         .ok();
+    // Held, so that whoever asks later is told.
+    let _mark = plan.and_then(carried::carry_out);
     let mut due_ms = if monitor.is_some() { tidy() } else { None };
     loop {
         let timeout = due_ms.map_or(PollTimeout::NONE, |due| {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{
     Capabilities, ContainerStatus, EphemeralContainer, Pod, SeccompProfile, SecurityContext,
 };
+use pod_chaos_protocol::Carried;
 use rand::seq::IndexedRandom as _;
 
 use crate::plan::Image;
@@ -125,13 +126,19 @@ pub(super) fn fresh_name(pod: &Pod) -> String {
 /// It has no `targetContainerName`: with one it would share the target's PID namespace and die with
 /// it. User and group are set because a pod's own `runAsUser` and `runAsNonRoot` are inherited
 /// otherwise.
-pub(super) fn container(name: &str, image: &Image) -> EphemeralContainer {
+pub(super) fn container(
+    name: &str,
+    image: &Image,
+    carried: Option<&Carried>,
+) -> EphemeralContainer {
+    let mut command = vec![BINARY.to_owned(), "wait".to_owned()];
+    command.extend(carried.map(argument));
     EphemeralContainer {
         name: name.to_owned(),
         image: Some(image.to_string()),
         // A runtime would look for a registry on the node itself, and retry for a quarter of a minute.
         image_pull_policy: Some(if image.is_local() { "Never" } else { "IfNotPresent" }.to_owned()),
-        command: Some(vec![BINARY.to_owned(), "wait".to_owned()]),
+        command: Some(command),
         security_context: Some(SecurityContext {
             run_as_user: Some(0),
             run_as_group: Some(0),
@@ -151,6 +158,12 @@ pub(super) fn container(name: &str, image: &Image) -> EphemeralContainer {
         }),
         ..EphemeralContainer::default()
     }
+}
+
+/// The plan as an argument. The kubelet replaces `$(NAME)` in arguments by environment variables
+/// (third_party/forked/golang/expansion of Kubernetes), so no `$` may be left as it is.
+fn argument(carried: &Carried) -> String {
+    serde_json::to_string(carried).unwrap_or_default().replace('$', "\\u0024")
 }
 
 #[cfg(test)]
@@ -220,7 +233,7 @@ mod tests {
         let name = fresh_name(&pod(&json!([])));
         assert!(name.starts_with(PREFIX) && name.len() == PREFIX.len() + 5, "{name}");
         let image = Image::default();
-        let text = serde_json::to_value(container(&name, &image)).unwrap();
+        let text = serde_json::to_value(container(&name, &image, None)).unwrap();
         assert_eq!(
             text["securityContext"],
             json!({
@@ -235,5 +248,17 @@ mod tests {
             })
         );
         assert!(text.get("targetContainerName").is_none());
+    }
+
+    #[test]
+    fn nothing_in_a_plan_is_expanded_by_the_kubelet() {
+        let plan = r#"{"id":"0badcafe","running-time":"30s",
+            "fault":{"netem":{"interface":"$(HOME)","netem":{"delay":"1ms"}}}}"#;
+        let carried = Carried::new(serde_json::from_str(plan).unwrap(), 1_000);
+        let container = container("x", &Image::default(), Some(&carried));
+        let command = container.command.unwrap();
+        assert_eq!(command[..2], ["/pod-chaos-agent", "wait"]);
+        assert!(!command[2].contains('$'), "{}", command[2]);
+        assert_eq!(serde_json::from_str::<Carried>(&command[2]).unwrap(), carried);
     }
 }

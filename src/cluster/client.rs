@@ -1,11 +1,15 @@
 //! The connection to a cluster.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -74,6 +78,15 @@ impl Cluster {
             )),
             _ => api_error(&error),
         })
+    }
+
+    /// The API server's clock, in seconds since 1970, rounded down; `None` when it does not say.
+    pub async fn clock(&self) -> Option<u64> {
+        let request = http::Request::get("/version").body(Body::empty()).ok()?;
+        let response = in_time(self.client.send(request)).await.ok()?;
+        let date = response.headers().get(http::header::DATE)?.to_str().ok()?;
+        let date = httpdate::parse_http_date(date).ok()?;
+        Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
     }
 
     /// All pods of the namespace.

@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
 use kube::api::{Patch, PatchParams};
+use pod_chaos_protocol::Carried;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -24,8 +25,9 @@ use crate::{
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How far what the kubelet says may lag behind.
 const LAG: Duration = Duration::from_secs(5);
-/// Between two tries to reach an agent that is starting.
-const TRY_EVERY: Duration = Duration::from_millis(25);
+/// Between two tries to reach an agent that is starting. Each costs the node some of the time that the
+/// start itself needs.
+const TRY_EVERY: Duration = Duration::from_millis(50);
 /// Between two looks at what the kubelet says of it.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
@@ -52,11 +54,128 @@ pub async fn ensure_agent(
     if let Some(session) = reach_agent(cluster, name, pod, say).await? {
         return Ok((session, Installed::Before));
     }
-    let container = container(&fresh_name(pod), image);
-    check_server(cluster, name, &container).await?;
-    patch(cluster, name, &container).await?;
-    let session = wait_until_it_answers(cluster, name, &container.name, image, say).await?;
-    Ok((session, Installed::Now))
+    let agent = NewAgent::check(cluster, name, pod, image, None).await?;
+    agent.put_in(cluster).await?;
+    Ok((agent.answer(cluster, say).await?, Installed::Now))
+}
+
+/// An agent that is about to be put into a pod.
+#[derive(Clone, Debug)]
+pub struct NewAgent {
+    pod: PodName,
+    image: Image,
+    container: EphemeralContainer,
+}
+
+impl NewAgent {
+    /// Makes sure that this user may put it in and that the server would take it. With a plan, the agent
+    /// acts on it as soon as it runs.
+    pub async fn check(
+        cluster: &Cluster,
+        name: &PodName,
+        pod: &Pod,
+        image: &Image,
+        carried: Option<&Carried>,
+    ) -> Result<Self, Error> {
+        let container = container(&fresh_name(pod), image, carried);
+        check_server(cluster, name, &container).await?;
+        Ok(Self { pod: name.clone(), image: image.clone(), container })
+    }
+
+    /// The name of its container.
+    pub fn container(&self) -> &str {
+        &self.container.name
+    }
+
+    /// Puts it in. A plan that it carries may be in force from here on, whatever becomes of this call
+    /// unless it is refused ([`Exit::Refused`]).
+    pub async fn put_in(&self, cluster: &Cluster) -> Result<(), Error> {
+        patch(cluster, &self.pod, &self.container).await
+    }
+
+    /// Waits until it answers. What the kubelet says lags one to three seconds behind, so the agent
+    /// itself is asked, and the kubelet only for a reason why it does not come.
+    pub async fn answer(
+        &self,
+        cluster: &Cluster,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Session, NoAnswer> {
+        let (name, container) = (&self.pod, self.container());
+        let start = Instant::now();
+        let mut look = start + LOOK_EVERY;
+        let mut said = Vec::new();
+        loop {
+            match Session::open(cluster, name, container).await {
+                Ok(session) => return Ok(session),
+                Err(SessionError::NotRunning(_) | SessionError::Lost(_)) => {}
+                Err(error) => return Err(NoAnswer::Other(error.into())),
+            }
+            if Instant::now() >= look {
+                look = Instant::now() + LOOK_EVERY;
+                let (state, news) =
+                    futures::join!(self.state(cluster), news_of(cluster, name, container));
+                match state.map_err(NoAnswer::Other)? {
+                    Some(AgentState::Failing { reason, message }) => {
+                        return Err(self.not_started(&reason, &message));
+                    }
+                    Some(AgentState::Dead(why)) => {
+                        let message =
+                            format!("the agent in pod/{name} ended as soon as it started: {why}");
+                        let hint = format!("`kubectl logs {name} -c {container}` may say more");
+                        return Err(NoAnswer::Other(Error::refused(message).hint(hint)));
+                    }
+                    Some(AgentState::Starting(Some(why))) => note_once(name, &why, &mut said, say),
+                    _ => {}
+                }
+                match news {
+                    Some(News::Failed { reason, message }) => {
+                        return Err(self.not_started(&reason, &message));
+                    }
+                    Some(News::Progress(message)) => note_once(name, &message, &mut said, say),
+                    None => {}
+                }
+            }
+            if start.elapsed() > START_TIMEOUT {
+                let message = format!(
+                    "the agent in pod/{name} did not answer within {} s{}",
+                    START_TIMEOUT.as_secs(),
+                    said.last().map_or(String::new(), |last| format!(" ({last})"))
+                );
+                let hint = format!("`kubectl describe pod {name}` shows what the kubelet is doing");
+                return Err(NoAnswer::Other(Error::refused(message).hint(hint)));
+            }
+            tokio::time::sleep(TRY_EVERY).await;
+        }
+    }
+
+    /// What the kubelet says of it; `None` when the pod does not have it.
+    pub async fn state(&self, cluster: &Cluster) -> Result<Option<AgentState>, Error> {
+        let pod = cluster.pod(&self.pod).await?;
+        let agent = agents(&pod).into_iter().find(|agent| agent.name == self.container());
+        Ok(agent.map(|agent| agent.state))
+    }
+
+    fn not_started(&self, reason: &str, message: &str) -> NoAnswer {
+        let Self { pod, image, .. } = self;
+        NoAnswer::NotStarted(cannot_start(pod, self.container(), image, reason, message))
+    }
+}
+
+/// Why a new agent does not answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// Its container could not be started.
+    NotStarted(Error),
+    /// Something else: it may have run.
+    Other(Error),
+}
+
+impl From<NoAnswer> for Error {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::NotStarted(error) | NoAnswer::Other(error) => error,
+        }
+    }
 }
 
 /// Opens a session with an agent that is already there, the newest that answers; `None` when none
@@ -127,62 +246,6 @@ async fn patch(
             "the API server took the ephemeral container for pod/{name} but did not keep it"
         ))
         .hint("a proxy or an old server in between may not know pods/ephemeralcontainers"))
-    }
-}
-
-/// Tries until the agent answers. What the kubelet says lags one to three seconds behind, so the
-/// agent itself is asked, and the kubelet only for a reason why it does not come.
-async fn wait_until_it_answers(
-    cluster: &Cluster,
-    name: &PodName,
-    container: &str,
-    image: &Image,
-    say: &mut dyn FnMut(&str),
-) -> Result<Session, Error> {
-    let start = Instant::now();
-    let mut look = start + LOOK_EVERY;
-    let mut said = Vec::new();
-    loop {
-        match Session::open(cluster, name, container).await {
-            Ok(session) => return Ok(session),
-            Err(SessionError::NotRunning(_) | SessionError::Lost(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if Instant::now() >= look {
-            look = Instant::now() + LOOK_EVERY;
-            let (pod, news) = futures::join!(cluster.pod(name), news_of(cluster, name, container));
-            let pod = pod?;
-            let agent = agents(&pod).into_iter().find(|agent| agent.name == container);
-            match agent.map(|agent| agent.state) {
-                Some(AgentState::Failing { reason, message }) => {
-                    return Err(cannot_start(name, container, image, &reason, &message));
-                }
-                Some(AgentState::Dead(why)) => {
-                    return Err(Error::refused(format_args!(
-                        "the agent in pod/{name} ended as soon as it started: {why}"
-                    ))
-                    .hint(format!("`kubectl logs {name} -c {container}` may say more")));
-                }
-                Some(AgentState::Starting(Some(why))) => note_once(name, &why, &mut said, say),
-                _ => {}
-            }
-            match news {
-                Some(News::Failed { reason, message }) => {
-                    return Err(cannot_start(name, container, image, &reason, &message));
-                }
-                Some(News::Progress(message)) => note_once(name, &message, &mut said, say),
-                None => {}
-            }
-        }
-        if start.elapsed() > START_TIMEOUT {
-            return Err(Error::refused(format_args!(
-                "the agent in pod/{name} did not answer within {} s{}",
-                START_TIMEOUT.as_secs(),
-                said.last().map_or(String::new(), |last| format!(" ({last})"))
-            ))
-            .hint(format!("`kubectl describe pod {name}` shows what the kubelet is doing")));
-        }
-        tokio::time::sleep(TRY_EVERY).await;
     }
 }
 

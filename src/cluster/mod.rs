@@ -11,6 +11,6 @@ mod session;
 pub use agent::{AgentContainer, AgentState, agents};
 pub use client::Cluster;
 pub use error::{api_error, connect_error};
-pub use inject::{Installed, ensure_agent, reach_agent};
+pub use inject::{Installed, NewAgent, NoAnswer, ensure_agent, reach_agent};
 pub use preflight::check_pod;
 pub use session::{Session, SessionError};

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Event, FaultId, FaultStatus, Request};
+use pod_chaos_protocol::{Carried, Event, FaultStatus, Request};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{interrupt::Interrupts, note, sweep};
 use crate::{
     cli::{ConnectionArgs, DisruptArgs},
-    cluster::{Cluster, Installed, Session, SessionError, ensure_agent},
+    cluster::{
+        AgentState, Cluster, NewAgent, NoAnswer, Session, SessionError, check_pod, ensure_agent,
+        reach_agent,
+    },
     exit::{Error, Exit},
     plan::{Disruption, PodName},
     report::{Follow, follow},
@@ -26,57 +29,88 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &DisruptArgs) -> Resu
     let before = async {
         let cluster =
             Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
-        let report = follow(args.output, cluster.namespace(), name);
-        let run = start(&cluster, name, &disruption, report).await?;
-        Ok::<_, Error>((cluster, run))
+        let mut report = follow(args.output, cluster.namespace(), name);
+        let way = find_way(&cluster, name, &disruption, report.as_mut()).await?;
+        Ok::<_, Error>((cluster, report, way))
     };
     // Until the plan has been sent nothing has to be reverted.
-    let (cluster, mut run) = tokio::select! {
-        started = before => started?,
+    let (cluster, report, way) = tokio::select! {
+        ready = before => ready?,
         () = interrupts.next() => {
             eprintln!("interrupted before anything was in force");
             return Ok(Exit::Interrupted);
         }
     };
-    run.carry_out(&cluster, &disruption, &mut interrupts).await
+    let (name, disruption) = (name.clone(), &disruption);
+    let mut run = Run { cluster: &cluster, name, disruption, report, deadline: None };
+    match way {
+        Way::Session(session) => run.ask(*session, &mut interrupts).await,
+        Way::NewAgent(agent) => run.bring_in(&agent, &mut interrupts).await,
+    }
 }
 
-/// Everything up to the moment before the fault: an agent that answers, and the warm-up.
-async fn start(
+/// How the plan gets to an agent.
+enum Way {
+    /// To one that answers.
+    Session(Box<Session>),
+    /// Together with a new one.
+    NewAgent(Box<NewAgent>),
+}
+
+/// Everything up to the moment before the fault: an agent that answers or can be put in, and the warm-up.
+async fn find_way(
     cluster: &Cluster,
     name: &PodName,
     disruption: &Disruption,
-    mut report: Box<dyn Follow>,
-) -> Result<Run, Error> {
-    let pod = cluster.pod(name).await?;
-    let image = &disruption.image;
-    let (mut session, installed) =
-        ensure_agent(cluster, name, &pod, image, &mut |text| report.note(text)).await?;
-    if installed == Installed::Now {
-        report.note(&format!(
-            "pod/{name} agent installed: {} (it stays in the pod's spec)",
-            session.container
-        ));
-    }
-    let warm_up = disruption.warm_up.duration();
-    if !warm_up.is_zero() {
-        // The stream is opened anew afterwards: nothing in between may cut it for idling.
-        drop(session);
-        let start = Instant::now();
-        while let Some(left) = warm_up.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            report.warming_up(left, warm_up);
-            sleep(left.min(Duration::from_millis(200))).await;
+    report: &mut dyn Follow,
+) -> Result<Way, Error> {
+    let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
+    let (pod, image) = (pod?, &disruption.image);
+    check_pod(&pod)?;
+    let mut say = |text: &str| report.note(text);
+    if let Some(session) = reach_agent(cluster, name, &pod, &mut say).await? {
+        if disruption.warm_up.duration().is_zero() {
+            return Ok(Way::Session(Box::new(session)));
         }
-        let pod = cluster.pod(name).await?;
-        session = ensure_agent(cluster, name, &pod, image, &mut |text| report.note(text)).await?.0;
+    } else if let (Some(now), true) = (clock, disruption.warm_up.duration().is_zero()) {
+        let carried = Carried::new(disruption.plan.clone(), now);
+        let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
+        return Ok(Way::NewAgent(Box::new(agent)));
+    } else {
+        let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
+        installed(report, name, &session);
+        if disruption.warm_up.duration().is_zero() {
+            return Ok(Way::Session(Box::new(session)));
+        }
     }
-    Ok(Run { name: name.clone(), session, report, deadline: None })
+    // The stream is opened anew afterwards: nothing in between may cut it for idling.
+    wait(disruption.warm_up.duration(), report).await;
+    let pod = cluster.pod(name).await?;
+    let mut say = |text: &str| report.note(text);
+    let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
+    Ok(Way::Session(Box::new(session)))
+}
+
+async fn wait(warm_up: Duration, report: &mut dyn Follow) {
+    let start = Instant::now();
+    while let Some(left) = warm_up.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        report.warming_up(left, warm_up);
+        sleep(left.min(Duration::from_millis(200))).await;
+    }
+}
+
+fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
+    report.note(&format!(
+        "pod/{name} agent installed: {} (it stays in the pod's spec)",
+        session.container
+    ));
 }
 
 /// A fault from the moment its plan is sent.
-struct Run {
+struct Run<'a> {
+    cluster: &'a Cluster,
     name: PodName,
-    session: Session,
+    disruption: &'a Disruption,
     report: Box<dyn Follow>,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
@@ -89,23 +123,93 @@ enum Outcome {
     Lost(String),
 }
 
-impl Run {
-    async fn carry_out(
+impl Run<'_> {
+    /// Puts in an agent that carries the plan, and joins it as soon as it answers.
+    async fn bring_in(
         &mut self,
-        cluster: &Cluster,
-        disruption: &Disruption,
+        agent: &NewAgent,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Error> {
+        // This request is not cut short: the fault may be in force when it has been sent.
+        match agent.put_in(self.cluster).await {
+            Err(error) if error.exit == Exit::Refused => return Err(error),
+            Err(error) => return self.give_up(error, interrupts).await,
+            Ok(()) => {}
+        }
+        let void = Instant::now() + Duration::from_secs(1 + Carried::FRESH_FOR + Carried::SKEW);
+        let mut say = |text: &str| self.report.note(text);
+        let answer = tokio::select! {
+            answer = agent.answer(self.cluster, &mut say) => answer,
+            () = interrupts.next() => {
+                self.report.note("interrupted: reverting as soon as the agent answers");
+                return tokio::select! {
+                    exit = self.call_off(agent, void) => exit,
+                    () = interrupts.next() => Ok(self.interrupted_again()),
+                };
+            }
+        };
+        match answer {
+            Ok(session) => {
+                installed(self.report.as_mut(), &self.name, &session);
+                self.ask(session, interrupts).await
+            }
+            Err(NoAnswer::NotStarted(error)) => Err(error),
+            Err(NoAnswer::Other(error)) => self.give_up(error, interrupts).await,
+        }
+    }
+
+    /// Ends what a new agent may have begun, or sees that it never will: what it carries is void from that
+    /// moment on.
+    async fn call_off(&mut self, agent: &NewAgent, void: Instant) -> Result<Exit, Error> {
+        let answer = tokio::time::timeout_at(void, agent.answer(self.cluster, &mut |_| {})).await;
+        let clean = match answer {
+            Ok(Ok(session)) => self.revert(session).await?,
+            Ok(Err(NoAnswer::NotStarted(_))) => true,
+            Ok(Err(NoAnswer::Other(_))) | Err(_) => match agent.state(self.cluster).await? {
+                Some(AgentState::Starting(_) | AgentState::Failing { .. }) => {
+                    self.report.note(&format!(
+                        "pod/{} the agent has not started, and what it was to do is void",
+                        self.name
+                    ));
+                    true
+                }
+                _ => self.look().await?,
+            },
+        };
+        Ok(if clean { Exit::Interrupted } else { Exit::NotClean })
+    }
+
+    /// The plan may be in force and nobody can follow it: ends it, and says what went wrong.
+    async fn give_up(&mut self, error: Error, interrupts: &mut Interrupts) -> Result<Exit, Error> {
+        error.print();
+        self.report.note(&format!("pod/{} reverting what may be in force", self.name));
+        let clean = tokio::select! {
+            looked = self.look() => looked?,
+            () = interrupts.next() => return Ok(self.interrupted_again()),
+        };
+        Ok(if clean { Exit::Failed } else { Exit::NotClean })
+    }
+
+    /// Asks an agent that answers for the fault, and stays to its end.
+    async fn ask(
+        &mut self,
+        mut session: Session,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Error> {
+        let plan = &self.disruption.plan;
         let sent = Instant::now();
-        self.session.send(&Request::Apply { plan: disruption.plan.clone() }).await?;
-        let id = disruption.plan.id;
-        match self.listen(disruption, interrupts).await? {
+        let outcome = match session.send(&Request::Apply { plan: plan.clone() }).await {
+            Ok(()) => self.listen(session, interrupts).await?,
+            Err(SessionError::Lost(why)) => Outcome::Lost(why),
+            Err(error) => return Err(error.into()),
+        };
+        match outcome {
             Outcome::Exit(exit) => Ok(exit),
             Outcome::Lost(why) => {
                 // Without a word that it is in force, it may still have been put in force.
-                let latest = sent + Duration::from(disruption.plan.running_time) + GRACE;
+                let latest = sent + Duration::from(plan.running_time) + GRACE;
                 let deadline = self.deadline.unwrap_or(latest);
-                self.outlive(cluster, disruption, id, &why, deadline, interrupts).await
+                self.outlive(&why, deadline, interrupts).await
             }
         }
     }
@@ -113,7 +217,7 @@ impl Run {
     /// Follows the agent's events to the end of the fault.
     async fn listen(
         &mut self,
-        disruption: &Disruption,
+        mut session: Session,
         interrupts: &mut Interrupts,
     ) -> Result<Outcome, Error> {
         let mut interrupted = false;
@@ -121,13 +225,13 @@ impl Run {
         loop {
             let overdue = self.deadline.unwrap_or_else(|| Instant::now() + 6 * GRACE) + GRACE;
             tokio::select! {
-                event = self.session.next() => match event {
+                event = session.next() => match event {
                     Ok(event) => {
                         self.report.event(&event)?;
                         match event {
                             Event::InForce { status } => {
                                 self.in_force(&status);
-                                if disruption.detach {
+                                if self.disruption.detach {
                                     self.report.detached(&status);
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
@@ -151,15 +255,12 @@ impl Run {
                 },
                 () = interrupts.next() => {
                     if interrupted {
-                        self.report.finish();
-                        eprintln!("interrupted again: not waiting for the revert; the kernel ends \
-                                   the fault at its deadline at the latest");
-                        return Ok(Outcome::Exit(Exit::NotClean));
+                        return Ok(Outcome::Exit(self.interrupted_again()));
                     }
                     interrupted = true;
                     self.report.note("interrupted: reverting");
-                    let revert = Request::Revert { fault: Some(disruption.plan.id) };
-                    if let Err(SessionError::Lost(why)) = self.session.send(&revert).await {
+                    let revert = Request::Revert { fault: Some(self.disruption.plan.id) };
+                    if let Err(SessionError::Lost(why)) = session.send(&revert).await {
                         return Ok(Outcome::Lost(why));
                     }
                 }
@@ -180,13 +281,19 @@ impl Run {
         self.deadline = Some(Instant::now() + Duration::from_millis(status.remaining_ms));
     }
 
+    fn interrupted_again(&mut self) -> Exit {
+        self.report.finish();
+        eprintln!(
+            "interrupted again: not waiting for the revert; the kernel ends the fault at its \
+             deadline at the latest"
+        );
+        Exit::NotClean
+    }
+
     /// The agent is out of reach, not the kernel's timer: waits for that, then has an agent look.
     /// An interrupt has an agent revert at once.
     async fn outlive(
         &mut self,
-        cluster: &Cluster,
-        disruption: &Disruption,
-        id: FaultId,
         why: &str,
         deadline: Instant,
         interrupts: &mut Interrupts,
@@ -214,46 +321,56 @@ impl Run {
             }
         }
         self.report.finish();
+        let clean = tokio::select! {
+            looked = self.look() => looked?,
+            () = interrupts.next() => return Ok(self.interrupted_again()),
+        };
+        Ok(if clean { exit } else { Exit::NotClean })
+    }
+
+    /// Has an agent, a new one if need be, end the fault and look whether it is gone. Whether it is clean.
+    async fn look(&mut self) -> Result<bool, Error> {
+        let (cluster, image) = (self.cluster, &self.disruption.image);
         let looked = async {
             let pod = cluster.pod(&self.name).await?;
-            let (session, _) =
-                ensure_agent(cluster, &self.name, &pod, &disruption.image, &mut note).await?;
+            let (session, _) = ensure_agent(cluster, &self.name, &pod, image, &mut note).await?;
             let container = session.container.clone();
-            Ok::<_, Error>((container, sweep::revert(session, Some(id)).await?))
+            Ok((container, self.revert(session).await?))
         };
-        let looked = tokio::select! {
-            looked = looked => looked,
-            () = interrupts.next() => {
-                Err(Error::new(Exit::NotClean, "interrupted again"))
-            }
-        };
-        match looked {
-            Ok((container, events)) => {
-                let mut clean = true;
-                for event in &events {
-                    clean &= sweep::is_clean(event);
-                    self.report.event(event)?;
+        match looked.await {
+            Ok((container, clean)) => {
+                if clean {
+                    self.report.note(&format!("pod/{} clean: read back by {container}", self.name));
                 }
-                if !clean {
-                    return Ok(Exit::NotClean);
-                }
-                self.report.note(&format!("pod/{} clean: read back by {container}", self.name));
-                Ok(exit)
+                Ok(clean)
             }
-            Err(error) => Err(Error {
-                exit: Exit::NotClean,
-                messages: std::iter::once(format!(
-                    "pod/{} was not verified clean; the kernel's timer has ended the fault or ends \
-                     it at its deadline",
-                    self.name
-                ))
-                .chain(error.messages)
-                .collect(),
-                hint: Some(format!(
-                    "`kubectl pod-chaos revert -p {}` looks, and clears what is left",
-                    self.name
-                )),
-            }),
+            Err(error) => Err(self.not_verified(error)),
+        }
+    }
+
+    /// Ends the fault and says what the agent says. Whether it is clean.
+    async fn revert(&mut self, session: Session) -> Result<bool, Error> {
+        let mut clean = true;
+        for event in sweep::revert(session, Some(self.disruption.plan.id)).await? {
+            clean &= sweep::is_clean(&event);
+            self.report.event(&event)?;
+        }
+        Ok(clean)
+    }
+
+    fn not_verified(&self, error: Error) -> Error {
+        let message = format!(
+            "pod/{} was not verified clean; the kernel's timer has ended the fault or ends it at its \
+             deadline",
+            self.name
+        );
+        Error {
+            exit: Exit::NotClean,
+            messages: std::iter::once(message).chain(error.messages).collect(),
+            hint: Some(format!(
+                "`kubectl pod-chaos revert -p {}` looks, and clears what is left",
+                self.name
+            )),
         }
     }
 }

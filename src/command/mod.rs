@@ -19,7 +19,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
     match &cli.command {
         Command::Install(args) => install::run(connection, args).await,
         Command::Uninstall(args) => uninstall::run(connection, args).await,
-        Command::Disrupt(args) => disrupt::run(connection, args).await,
+        Command::Disrupt(args) => Box::pin(disrupt::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
     }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -57,6 +57,12 @@ pub struct Scenario {
     pub agent_protocol: u16,
     /// Whether the server forgets the container it was given.
     pub drops_containers: bool,
+    /// An answer to what is not a dry run, in place of the patched pod.
+    pub patch_error: Option<(u16, Value)>,
+    /// How long a new agent takes until it can be reached.
+    pub starts_in: Duration,
+    /// Whether answers say when they were given.
+    pub has_clock: bool,
 }
 
 impl Default for Scenario {
@@ -70,6 +76,9 @@ impl Default for Scenario {
             agent: Agent::Says(|_| Vec::new()),
             agent_protocol: protocol::PROTOCOL,
             drops_containers: false,
+            patch_error: None,
+            starts_in: Duration::ZERO,
+            has_clock: true,
         }
     }
 }
@@ -129,6 +138,8 @@ struct State {
     requests: Vec<String>,
     /// Containers that were really added.
     added: Vec<Value>,
+    /// When the last of them was.
+    added_at: Option<Instant>,
     /// Requests that reached an agent.
     agent_heard: Vec<protocol::Request>,
 }
@@ -136,10 +147,12 @@ struct State {
 impl FakeApi {
     /// Serves that scenario on loopback.
     pub fn serve(scenario: Scenario) -> Self {
+        let has_clock = scenario.has_clock;
         let state = Arc::new(Mutex::new(State {
             scenario,
             requests: Vec::new(),
             added: Vec::new(),
+            added_at: None,
             agent_heard: Vec::new(),
         }));
         let (tell, told) = mpsc::channel();
@@ -155,6 +168,7 @@ impl FakeApi {
                         let service =
                             service_fn(move |request| answer(Arc::clone(&shared), request));
                         let _ = hyper::server::conn::http1::Builder::new()
+                            .auto_date_header(has_clock)
                             .serve_connection(TokioIo::new(stream), service)
                             .with_upgrades()
                             .await;
@@ -264,6 +278,10 @@ fn patch(state: &mut State, body: &Value, dry_run: bool) -> Answer {
         }
     }
     if !dry_run {
+        if let Some((code, body)) = &state.scenario.patch_error {
+            return json_answer(*code, body);
+        }
+        state.added_at = Some(Instant::now());
         state.added.extend(containers.clone());
         state.scenario.pod = Some(pod.clone());
     }
@@ -290,7 +308,14 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
                    API group \"\" in the namespace \"default\"";
         return json_answer(403, &status(403, "Forbidden", why));
     }
+    let starting = {
+        let state = state.lock().unwrap();
+        state.added_at.is_some_and(|at| at.elapsed() < state.scenario.starts_in)
+    };
     let says = match agent {
+        _ if starting => {
+            return json_answer(500, &status(500, "InternalError", "container not found"));
+        }
         Agent::NotThere(why) => return json_answer(500, &status(500, "InternalError", &why)),
         Agent::Says(says) => says,
     };

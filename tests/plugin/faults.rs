@@ -4,17 +4,17 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::Stdio,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Netem, Request,
+    Backend, Carried, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Netem, Request,
 };
 use serde_json::json;
 
 use crate::{
-    fake_api::{Agent, FakeApi, Line, Says, Scenario, pod_with_agent},
+    fake_api::{Agent, FakeApi, Line, Says, Scenario, pod_with_agent, status},
     plugin_with, seen,
 };
 
@@ -111,14 +111,65 @@ fn says_when_it_is_in_force_and_that_it_is_clean() {
 }
 
 #[test]
-fn puts_in_an_agent_first_when_there_is_none() {
+fn a_new_agent_carries_its_plan_for_a_few_seconds() {
     let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let before = now();
     let output = disrupt(&api, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
     assert_eq!(api.added().len(), 1);
-    // The plan goes to an agent that answers, never into the pod's spec: a container that is made
-    // a second time must do nothing.
-    assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
+    let command = api.added()[0]["command"].as_array().unwrap().clone();
+    assert_eq!(command[..2], ["/pod-chaos-agent", "wait"]);
+    let carried: Carried = serde_json::from_str(command[2].as_str().unwrap()).unwrap();
+    // The very plan that the agent is then asked for, so that it joins it.
+    assert_eq!(api.agent_heard(), [Request::Apply { plan: carried.plan.clone() }]);
+    // A container that is made again later must do nothing.
+    assert!(carried.is_fresh(before) && !carried.is_fresh(now() + 10), "{carried:?}");
+}
+
+#[test]
+fn a_plan_that_is_for_later_is_not_carried() {
+    let no_clock = Scenario { has_clock: false, ..Scenario::default() };
+    for (scenario, more) in [(no_clock, &[][..]), (Scenario::default(), &["-w", "0.2"])] {
+        let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..scenario });
+        let output = disrupt(&api, more);
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_while_the_agent_starts_calls_its_plan_off() {
+    let api = FakeApi::serve(Scenario {
+        agent: Agent::Says(good),
+        starts_in: Duration::from_secs(1),
+        ..Scenario::default()
+    });
+    let child = plugin_with(&api.kubeconfig)
+        .args(["disrupt", "-p", "web", "-d", "100", "-r", "60"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while api.added().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_snapshot!(masked(&seen(&output)));
+    assert!(matches!(api.agent_heard()[..], [Request::Revert { fault: Some(_) }]));
+}
+
+#[test]
+fn a_patch_of_which_nothing_is_known_is_followed_up() {
+    let gone = status(500, "InternalError", "etcdserver: request timed out");
+    let api = FakeApi::serve(Scenario { patch_error: Some((500, gone)), ..Scenario::default() });
+    assert_snapshot!(masked(&seen(&disrupt(&api, &[]))));
 }
 
 #[test]

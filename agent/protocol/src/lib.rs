@@ -4,18 +4,21 @@
 //! write one JSON value per line: the agent [`Event`]s on its stdout, the plugin [`Request`]s on its
 //! stdin. The agent speaks first, with [`Event::Hello`], and the plugin sends nothing before it has
 //! read that: a plan can therefore never reach an agent that does not understand it, nor one that
-//! wakes up long after the plugin has gone.
+//! wakes up long after the plugin has gone. A new agent gets its first plan in its arguments, as
+//! [`Carried`], which sees to the same in another way.
 //!
 //! The types hold no I/O and no Linux: the plugin builds for macOS and Windows with them. Numbers
 //! that people write (`1.5s`, `100ms`) are parsed once, by the [`std::str::FromStr`] of their type,
 //! which serde uses too.
 #![forbid(unsafe_code)]
 
+mod carried;
 mod fault;
 mod message;
 mod name;
 mod time;
 
+pub use carried::Carried;
 pub use fault::{Fault, Netem, NetemFault, Plan};
 pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
 pub use name::{BadName, FaultId, Interface};

@@ -14,6 +14,9 @@ pub enum Request {
     /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
     /// [`Event::InForce`], [`Event::Ended`], or [`Event::Failed`]. While it runs, a
     /// [`Request::Revert`] on the same stream ends it at once; the end of the stream does not.
+    ///
+    /// A plan that the container was given in its arguments ([`crate::Carried`]) and that has been
+    /// acted upon is not put in force again: this request then joins it.
     Apply {
         /// The fault.
         plan: Plan,
@@ -182,6 +185,8 @@ pub enum FailureKind {
     NotFound,
     /// Another fault is in the way.
     Conflict,
+    /// The fault was in force, has ended, and somebody has cleared it before it could be read back.
+    Gone,
     /// This kernel cannot do it.
     Unsupported,
     /// The kernel refused a step, or read back differently; everything was undone.

@@ -7,6 +7,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(target_os = "linux")]
+mod carried;
+#[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
 mod ending;
@@ -26,7 +28,9 @@ fn main() -> std::process::ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests measure time: one after the other, unless someone insists.
     arguments.test_threads.get_or_insert(1);
-    let tests = [delay::tests(), ending::tests(), refusal::tests(), waiting::tests()].concat_all();
+    let tests =
+        [carried::tests(), delay::tests(), ending::tests(), refusal::tests(), waiting::tests()]
+            .concat_all();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
