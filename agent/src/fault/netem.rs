@@ -34,7 +34,7 @@ use pod_chaos_protocol::{Failure, FailureKind, FaultId, Interface, Netem, RunTim
 
 use super::{
     Cleared, entry_address, entry_name, exit_name,
-    gate::{self, Gate},
+    gate::{self, Gate, Handover},
     label::{Kind, Label},
     link_alias, owner_of, table_name,
 };
@@ -134,6 +134,8 @@ impl Plan {
 pub struct Applied {
     /// The gate, as it was asked for.
     pub gate: Gate,
+    /// The index of the link into which packets go.
+    pub entry: i32,
 }
 
 impl Applied {
@@ -206,9 +208,9 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     let (from_ms, interface) = (clock::now_ms(), plan.interface.clone());
     let label = Label { kind: Kind::Netem, interface, from_ms, to_ms: from_ms + plan.timeout_ms };
     let Plan { id, timeout_ms, target, .. } = *plan;
-    let gate = Gate { id, label, timeout_ms, target, entry };
+    let gate = Gate { id, label, timeout_ms, target, handover: Handover::Link(entry) };
     gate.open(kernel)?;
-    Ok(Applied { gate })
+    Ok(Applied { gate, entry })
 }
 
 /// Makes the pair of links with its qdiscs, and returns the index of the first. No packet comes near it yet.
@@ -276,10 +278,10 @@ fn compare(
     let mut differences = applied.gate.compare(&contents);
     let links = own_links(kernel, plan.id)?;
     let entry = entry_of(plan.id, &links).map(|link| link.index);
-    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.gate.entry) {
+    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.entry) {
         differences.push(format!("links: {links:?}"));
     }
-    let qdiscs = list_qdiscs(kernel, applied.gate.entry)?;
+    let qdiscs = list_qdiscs(kernel, applied.entry)?;
     for (parent, handle, options) in plan.qdiscs() {
         let found = qdiscs.iter().find(|qdisc| qdisc.parent == parent);
         let same = found.is_some_and(|qdisc| {

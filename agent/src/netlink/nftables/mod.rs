@@ -83,6 +83,11 @@ const NFTA_DATA_VALUE: u16 = 1;
 
 /// `NF_ACCEPT` (linux/netfilter.h): also the policy of a chain.
 const NF_ACCEPT: u32 = 1;
+/// `NF_DROP`.
+const NF_DROP: u32 = 0;
+
+/// `NFT_TABLE_F_OWNER`: only the socket that makes it may change it, and it goes with that socket.
+const OWNED: u32 = 2;
 
 /// Names a set within the transaction that makes it. There is never more than one.
 const SET_ID: u32 = 1;
@@ -158,6 +163,20 @@ pub fn transact(
 ///
 /// When the comment has more than 127 bytes.
 pub fn new_table(name: &str, comment: &str) -> Message {
+    new_table_with(name, comment, 0)
+}
+
+/// As [`new_table`], and the kernel deletes it when the socket is closed through which it was made: with
+/// the process, however that ends. Nobody else may change it. Kernels from 5.12 on.
+///
+/// # Panics
+///
+/// As [`new_table`].
+pub fn new_owned_table(name: &str, comment: &str) -> Message {
+    new_table_with(name, comment, OWNED)
+}
+
+fn new_table_with(name: &str, comment: &str, flags: u32) -> Message {
     let length = comment.len() + 1;
     assert!(length <= COMMENT_MAX, "comment of a table has {length} bytes");
     let mut data = vec![UDATA_COMMENT, u8::try_from(length).unwrap_or(u8::MAX)];
@@ -165,7 +184,7 @@ pub fn new_table(name: &str, comment: &str) -> Message {
     data.push(0);
     let attributes = Attributes::new()
         .text(NFTA_TABLE_NAME, name)
-        .big32(NFTA_TABLE_FLAGS, 0)
+        .big32(NFTA_TABLE_FLAGS, flags)
         .bytes(NFTA_TABLE_USERDATA, &data);
     message(NFT_MSG_NEWTABLE, &attributes).create()
 }
@@ -177,7 +196,23 @@ pub fn delete_table(name: &str) -> Message {
 
 /// Makes a chain that accepts what no rule decides about.
 pub fn new_chain(table: &str, chain: &Chain) -> Message {
-    let hook = Attributes::new().big32(NFTA_HOOK_HOOKNUM, chain.hook).big32(NFTA_HOOK_PRIORITY, 0);
+    new_chain_with(table, chain, 0, NF_ACCEPT)
+}
+
+/// As [`new_chain`]; it sees packets after the chains of other tables on the same hook.
+pub fn new_later_chain(table: &str, chain: &Chain) -> Message {
+    new_chain_with(table, chain, 1, NF_ACCEPT)
+}
+
+/// As [`new_chain`], but what no rule decides about is dropped.
+pub fn new_dropping_chain(table: &str, chain: &Chain) -> Message {
+    new_chain_with(table, chain, 0, NF_DROP)
+}
+
+fn new_chain_with(table: &str, chain: &Chain, priority: i32, policy: u32) -> Message {
+    let hook = Attributes::new()
+        .big32(NFTA_HOOK_HOOKNUM, chain.hook)
+        .big32(NFTA_HOOK_PRIORITY, priority.cast_unsigned());
     let hook = match &chain.device {
         Some(device) => hook.text(NFTA_HOOK_DEV, device),
         None => hook,
@@ -186,7 +221,7 @@ pub fn new_chain(table: &str, chain: &Chain) -> Message {
         .text(NFTA_CHAIN_TABLE, table)
         .text(NFTA_CHAIN_NAME, &chain.name)
         .text(NFTA_CHAIN_TYPE, "filter")
-        .big32(NFTA_CHAIN_POLICY, NF_ACCEPT)
+        .big32(NFTA_CHAIN_POLICY, policy)
         .nest(NFTA_CHAIN_HOOK, &hook);
     message(NFT_MSG_NEWCHAIN, &attributes).create()
 }
