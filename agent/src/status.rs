@@ -86,6 +86,7 @@ fn parameters(options: NetemOptions) -> Option<Netem> {
     Some(Netem {
         delay: Latency::from_nanos(options.delay).ok()?,
         jitter: Latency::from_nanos(options.jitter).ok()?,
+        ..Netem::default()
     })
 }
 

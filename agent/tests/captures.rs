@@ -71,7 +71,11 @@ fn plan() -> Plan {
         interface: "eth0".parse().unwrap(),
         target: TARGET,
         mtu: 1500,
-        netem: Netem { delay: "100ms".parse().unwrap(), jitter: "10ms".parse().unwrap() },
+        netem: Netem {
+            delay: "100ms".parse().unwrap(),
+            jitter: "10ms".parse().unwrap(),
+            ..Netem::default()
+        },
         timeout_ms: 5000,
     }
 }

@@ -49,10 +49,10 @@ impl TryFrom<&DisruptArgs> for Disruption {
             plan: Plan {
                 id: FaultId::new(rand::random()),
                 running_time: args.running_time,
-                fault: Fault::Netem(NetemFault {
+                fault: Fault::Netem(Box::new(NetemFault {
                     interface: args.interface.clone(),
-                    netem: Netem { delay, jitter },
-                }),
+                    netem: Netem { delay, jitter, ..Netem::default() },
+                })),
             },
             image: args.agent.image.clone(),
             warm_up: args.warm_up,

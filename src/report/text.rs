@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pod_chaos_protocol::{Event, FaultState, FaultStatus, Netem};
+use pod_chaos_protocol::{Event, FaultState, FaultStatus};
 
 use crate::plan::PodName;
 
@@ -81,10 +81,7 @@ pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
 /// What a fault does, in a few words.
 pub fn what(status: &FaultStatus) -> String {
     match &status.netem {
-        Some(Netem { delay, jitter }) if jitter.as_nanos() == 0 => {
-            format!("delay {delay} on egress")
-        }
-        Some(Netem { delay, jitter }) => format!("delay {delay} ± {jitter} on egress"),
+        Some(netem) => format!("{netem} on egress"),
         None => "no qdisc any more".to_owned(),
     }
 }

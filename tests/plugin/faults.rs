@@ -30,7 +30,7 @@ fn fault_status(request: &Request) -> FaultStatus {
         state: FaultState::InForce,
         interface: "eth0".parse().unwrap(),
         backend: Backend::NetdevEgress,
-        netem: Some(Netem { delay: "100ms".parse().unwrap(), jitter: "0".parse().unwrap() }),
+        netem: Some(Netem { delay: "100ms".parse().unwrap(), ..Netem::default() }),
         age_ms: 0,
         remaining_ms: 1000,
         packets: 7,

@@ -375,7 +375,8 @@ mod tests {
         jitter: &str,
         running_time: &str,
     ) -> Result<Plan, Failure> {
-        let netem = Netem { delay: delay.parse().unwrap(), jitter: jitter.parse().unwrap() };
+        let (delay, jitter) = (delay.parse().unwrap(), jitter.parse().unwrap());
+        let netem = Netem { delay, jitter, ..Netem::default() };
         let interface = ("eth0".parse().unwrap(), link);
         Plan::new(FaultId::new(1), interface, netem, running_time.parse().unwrap())
     }
