@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod apply;
+pub mod backend;
 pub mod carried;
 pub mod clock;
 pub mod emulate;

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+    collections::{BinaryHeap, VecDeque},
 };
 
 /// Packets that are held, each until its time. Those of the same time leave as they came.
@@ -51,13 +51,12 @@ impl Queue {
     /// The next one.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         let first = self.line.front().map(|held| (held.due, held.number));
-        let overtaking = self
-            .overtaking
-            .peek_mut()
-            .filter(|held| first.is_none_or(|first| (held.0.due, held.0.number) < first));
-        let held = match overtaking {
-            Some(held) => PeekMut::pop(held).0,
-            None => self.line.pop_front()?,
+        let overtaking = self.overtaking.peek().map(|Reverse(held)| (held.due, held.number));
+        let overtakes = overtaking.is_some_and(|other| first.is_none_or(|first| other < first));
+        let held = if overtakes {
+            self.overtaking.pop().map(|Reverse(held)| held)?
+        } else {
+            self.line.pop_front()?
         };
         self.bytes -= held.packet.len();
         if self.len() == 0 {

@@ -328,6 +328,11 @@ pub fn read_live(kernel: &mut Kernel, id: FaultId) -> Result<Option<Vec<Element>
     }
 }
 
+/// Whether it still lets packets be hit. When the kernel does not say, it may.
+pub fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
+    read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
+}
+
 /// Closes it: nothing more is hit, and what was hit still comes out. One that is not there is fine.
 pub fn close(kernel: &mut Kernel, id: FaultId) -> Result<(), KernelError> {
     let table = table_name(id);

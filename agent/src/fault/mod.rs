@@ -7,6 +7,7 @@ pub mod emulator;
 pub mod gate;
 pub mod label;
 pub mod netem;
+pub mod pair;
 
 use pod_chaos_protocol::{FaultId, OWNER};
 
@@ -67,6 +68,11 @@ pub fn id_of_table(name: &str) -> Option<FaultId> {
 /// The fault that an emulator's table of this name belongs to.
 pub fn id_of_emulator_table(name: &str) -> Option<FaultId> {
     id_of_table(name.strip_suffix(EMULATOR_SUFFIX)?)
+}
+
+/// The fault that a table of this name belongs to, its gate or its emulator's.
+pub fn id_of_any_table(name: &str) -> Option<FaultId> {
+    id_of_table(name).or_else(|| id_of_emulator_table(name))
 }
 
 /// The fault that this very link belongs to. A name alone is not enough: someone else's link may look

@@ -15,7 +15,7 @@ use nix::{
     libc,
     sys::socket::{
         AddressFamily, SockFlag, SockType,
-        sockopt::{Priority, RcvBufForce, SndBufForce},
+        sockopt::{RcvBufForce, SndBufForce},
         setsockopt, socket,
     },
 };
@@ -42,7 +42,7 @@ impl PacketSocket {
     pub fn receiver(link: i32, buffer: usize) -> io::Result<Self> {
         let socket = Self::open()?;
         setsockopt(&socket.0, RcvBufForce, &buffer)?;
-        socket.switch_on(PACKET_IGNORE_OUTGOING)?;
+        socket.set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
         socket.bind(link, ALL)?;
         Ok(socket)
     }
@@ -51,7 +51,7 @@ impl PacketSocket {
     pub fn sender(link: i32, priority: u32, buffer: usize) -> io::Result<Self> {
         let socket = Self::open()?;
         setsockopt(&socket.0, SndBufForce, &buffer)?;
-        setsockopt(&socket.0, Priority, &priority.cast_signed())?;
+        socket.set(libc::SOL_SOCKET, libc::SO_PRIORITY, priority.cast_signed())?;
         // No protocol: none is received.
         socket.bind(link, 0)?;
         Ok(socket)
@@ -60,20 +60,19 @@ impl PacketSocket {
     fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = Self(socket(AddressFamily::Packet, SockType::Raw, flags, None)?);
-        socket.switch_on(PACKET_VNET_HDR)?;
+        socket.set(libc::SOL_PACKET, PACKET_VNET_HDR, 1)?;
         Ok(socket)
     }
 
-    fn switch_on(&self, option: i32) -> io::Result<()> {
-        let on: libc::c_int = 1;
+    fn set(&self, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
         // SAFETY: the pointer is to an int that lives through the call, and its size is given; the kernel
         // only reads it.
         let result = unsafe {
             libc::setsockopt(
                 self.0.as_raw_fd(),
-                libc::SOL_PACKET,
+                level,
                 option,
-                ptr::from_ref(&on).cast(),
+                ptr::from_ref(&value).cast(),
                 length_of::<libc::c_int>(),
             )
         };
