@@ -90,7 +90,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;

@@ -127,7 +127,7 @@ impl Channel {
 mod tests {
     use super::*;
 
-    const COUNT: u32 = 200_000;
+    const COUNT: u32 = 2_000_000;
 
     /// The share of packets that are lost, and the mean length of a burst of losses.
     fn measure(text: &str) -> (f64, f64) {

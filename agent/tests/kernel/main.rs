@@ -11,6 +11,8 @@ mod carried;
 #[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
+mod emulator;
+#[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
 mod pod;
@@ -28,9 +30,15 @@ fn main() -> std::process::ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests measure time: one after the other, unless someone insists.
     arguments.test_threads.get_or_insert(1);
-    let tests =
-        [carried::tests(), delay::tests(), ending::tests(), refusal::tests(), waiting::tests()]
-            .concat_all();
+    let tests = [
+        carried::tests(),
+        delay::tests(),
+        emulator::tests(),
+        ending::tests(),
+        refusal::tests(),
+        waiting::tests(),
+    ]
+    .concat_all();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
