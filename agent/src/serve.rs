@@ -24,7 +24,10 @@ use crate::{
     carried::{self, Outcome},
     clock,
     error::failure,
-    fault::{self, Cleared, emulator, gate, label::{Kind, Label}},
+    fault::{
+        self, Cleared, emulator, gate,
+        label::{Kind, Label},
+    },
     kernel::Kernel,
     lines::{self, Lines},
     lock::Lock,

@@ -144,7 +144,8 @@ fn netem_is_made_as_tc_makes_it_and_more_exactly() {
 fn the_gate_is_made_as_nft_makes_it() {
     let label =
         Label { kind: Kind::Netem, interface: "eth0".parse().unwrap(), from_ms: 1000, to_ms: 6000 };
-    let gate = Gate { id: ID, label, timeout_ms: 5000, target: TARGET, handover: Handover::Link(LINK) };
+    let gate =
+        Gate { id: ID, label, timeout_ms: 5000, target: TARGET, handover: Handover::Link(LINK) };
     let ours = gate.transaction();
     let theirs = capture("table.txt");
     // The first and the last are the frame of the batch.

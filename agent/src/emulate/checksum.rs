@@ -31,7 +31,9 @@ pub fn finish(sum: u32) -> u16 {
 /// Fills in the checksum of a packet that the kernel has left to the hardware, and which covers what is to
 /// be changed. A packet without one is left as it is.
 pub fn fill_in(packet: &mut [u8]) {
-    let [flags, _, _, _, _, _, start, start_high, offset, offset_high, ..] = *packet else { return };
+    let [flags, _, _, _, _, _, start, start_high, offset, offset_high, ..] = *packet else {
+        return;
+    };
     if flags & NEEDS_CHECKSUM == 0 {
         return;
     }

@@ -1,9 +1,6 @@
 //! Explicit congestion notification: a mark instead of a loss (RFC 3168).
 
-use super::{
-    checksum,
-    frame::Ip,
-};
+use super::{checksum, frame::Ip};
 
 /// The two bits of it in the type of service of IPv4; those of IPv6 lie across two bytes.
 const BITS: u8 = 0b11;

@@ -20,7 +20,12 @@ pub struct Delay {
 
 impl Delay {
     /// `mean` and `jitter` in nanoseconds.
-    pub fn new(mean: u64, jitter: u64, correlation: Percentage, distribution: Distribution) -> Self {
+    pub fn new(
+        mean: u64,
+        jitter: u64,
+        correlation: Percentage,
+        distribution: Distribution,
+    ) -> Self {
         Self { mean, jitter, correlation: correlation.scaled().into(), distribution, last: 0 }
     }
 
@@ -223,8 +228,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_before_it_came() {
-        let mut delay =
-            Delay::new(1_000_000, 1_000_000, Percentage::ZERO, Distribution::Normal);
+        let mut delay = Delay::new(1_000_000, 1_000_000, Percentage::ZERO, Distribution::Normal);
         let mut dice = Dice::new(5);
         let early = (0..10_000).filter(|_| delay.draw(&mut dice) == 0).count();
         // What lies more than one standard deviation below the mean.

@@ -145,7 +145,8 @@ impl Emulator {
 
 /// Whether super-packets may stay whole: only when all that happens to each part of one is the same.
 pub fn keeps_super_packets(netem: &Netem) -> bool {
-    let whole = Netem { delay: netem.delay, limit: netem.limit, seed: netem.seed, ..Netem::default() };
+    let whole =
+        Netem { delay: netem.delay, limit: netem.limit, seed: netem.seed, ..Netem::default() };
     *netem == whole
 }
 

@@ -59,7 +59,7 @@ impl Queue {
             self.line.pop_front()?
         };
         self.bytes -= held.packet.len();
-        if self.len() == 0 {
+        if self.is_empty() {
             // The memory of a large burst is given back.
             *self = Self { count: self.count, ..Self::default() };
         }

@@ -28,8 +28,7 @@ impl Slots {
     }
 
     fn fill(&mut self) {
-        let or_any = |count: Option<NonZeroU32>| count.map_or(u32::MAX, NonZeroU32::get);
-        self.packets = or_any(self.slot.packets());
+        self.packets = self.slot.packets().map_or(u32::MAX, NonZeroU32::get);
         self.bytes = self.slot.bytes().map_or(u64::MAX, |bytes| bytes.get().into());
     }
 

@@ -139,9 +139,9 @@ impl Plan {
             let hint = "packets that go through a tunnel are hit on the interface it goes over";
             return Err(failure(FailureKind::Unsupported, message, Some(hint)));
         }
-        netem.check().map_err(|bad| {
-            failure(FailureKind::BadRequest, bad.to_string(), Some(bad.hint()))
-        })?;
+        netem
+            .check()
+            .map_err(|bad| failure(FailureKind::BadRequest, bad.to_string(), Some(bad.hint())))?;
         let timeout_ms = running_time.as_nanos().div_ceil(1_000_000);
         Ok(Self { id, interface, target: link.index, mtu: link.mtu, netem, timeout_ms })
     }
@@ -327,11 +327,9 @@ fn refused(plan: &Plan, table: &Table, refusal: Refusal) -> Failure {
         Errno::EOPNOTSUPP | Errno::ENOENT => {
             kernel::lacks(&["the nf_tables egress hook or nft_fwd_netdev"])
         }
-        Errno::ENODEV => failure(
-            FailureKind::NotFound,
-            format!("interface `{}` has gone", plan.interface),
-            None,
-        ),
+        Errno::ENODEV => {
+            failure(FailureKind::NotFound, format!("interface `{}` has gone", plan.interface), None)
+        }
         _ => KernelError::new(doing, refusal).into(),
     }
 }
@@ -358,7 +356,8 @@ fn compare(
     }
     let Table { name, egress, exit, rule } = &applied.table;
     let netfilter = &mut kernel.netfilter;
-    let chains = nftables::chains(netfilter, name).doing(|| format!("read the chains of {name}"))?;
+    let chains =
+        nftables::chains(netfilter, name).doing(|| format!("read the chains of {name}"))?;
     if chains != [egress.clone(), exit.clone()] {
         differences.push(format!("chains of {name}: {chains:?}"));
     }

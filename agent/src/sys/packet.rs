@@ -14,9 +14,8 @@ use nix::{
     errno::Errno,
     libc,
     sys::socket::{
-        AddressFamily, SockFlag, SockType,
+        AddressFamily, SockFlag, SockType, setsockopt, socket,
         sockopt::{RcvBufForce, SndBufForce},
-        setsockopt, socket,
     },
 };
 
@@ -26,6 +25,8 @@ pub const VNET_HEADER: usize = 10;
 /// How many frames one system call takes or gives at most.
 pub const BATCH: usize = 64;
 
+/// `AF_PACKET` (linux/socket.h).
+const PACKET: u16 = 17;
 /// linux/if_packet.h.
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
@@ -82,7 +83,7 @@ impl PacketSocket {
     fn bind(&self, link: i32, protocol: u16) -> io::Result<()> {
         // SAFETY: all zeros is a valid sockaddr_ll: it holds nothing but numbers.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_family = PACKET;
         address.sll_protocol = protocol.to_be();
         address.sll_ifindex = link;
         // SAFETY: the pointer is to a sockaddr_ll that lives through the call, and its size is given; the

@@ -27,7 +27,6 @@ tests! {
         finds_the_interface_of_an_ipv6_only_pod,
         lets_jumbo_frames_through,
         carries_a_bulk_transfer_unharmed,
-        the_node_sees_what_is_hit,
         sends_nothing_of_its_own,
         gives_its_links_no_addresses;
     Netem:
@@ -36,6 +35,7 @@ tests! {
         reports_what_tc_and_nft_show,
         loses_nothing_of_a_burst,
         splits_super_packets,
+        the_node_sees_what_is_hit,
         keeps_the_mark_of_a_packet;
 }
 

@@ -3,12 +3,7 @@
 //! It ends when the gate is closed, by whomever, or its deadline has passed, and nothing is held any more. What
 //! is to be held for longer than a second from then on is sent at the end of that second.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    thread,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, thread, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -150,9 +145,7 @@ impl Run {
     /// Sends what is held, at once.
     fn let_out(&mut self) -> io::Result<()> {
         loop {
-            self.out.extend(
-                std::iter::from_fn(|| self.worker.emulator.give_up()).take(BATCH),
-            );
+            self.out.extend(std::iter::from_fn(|| self.worker.emulator.give_up()).take(BATCH));
             if self.out.is_empty() {
                 return Ok(());
             }
@@ -163,9 +156,7 @@ impl Run {
     /// Sends what is due.
     fn send_due(&mut self, now: u64) -> io::Result<()> {
         loop {
-            self.out.extend(
-                std::iter::from_fn(|| self.worker.emulator.give(now)).take(BATCH),
-            );
+            self.out.extend(std::iter::from_fn(|| self.worker.emulator.give(now)).take(BATCH));
             if self.out.is_empty() {
                 return Ok(());
             }
@@ -229,8 +220,9 @@ impl Run {
             self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             self.armed = Some(next);
         }
-        let mut polled = [self.worker.sockets.receiver.as_fd(), self.timer.as_fd(), self.worker.monitor.as_fd()]
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut polled =
+            [self.worker.sockets.receiver.as_fd(), self.timer.as_fd(), self.worker.monitor.as_fd()]
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -234,8 +234,7 @@ fn new_chain_with(table: &str, chain: &Chain, priority: i32, policy: u32) -> Mes
 
 /// Makes a chain that no packet ever comes to: for notes.
 pub fn new_notes_chain(table: &str, name: &str) -> Message {
-    let attributes =
-        Attributes::new().text(NFTA_CHAIN_TABLE, table).text(NFTA_CHAIN_NAME, name);
+    let attributes = Attributes::new().text(NFTA_CHAIN_TABLE, table).text(NFTA_CHAIN_NAME, name);
     message(NFT_MSG_NEWCHAIN, &attributes).create()
 }
 
