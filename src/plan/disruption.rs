@@ -52,6 +52,7 @@ impl TryFrom<&DisruptArgs> for Disruption {
                 fault: Fault::Netem(Box::new(NetemFault {
                     interface: args.interface.clone(),
                     netem: Netem { delay, jitter, ..Netem::default() },
+                    backend: None,
                 })),
             },
             image: args.agent.image.clone(),

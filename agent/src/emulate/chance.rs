@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn never_and_always_are_so() {
-        assert_eq!(measure("0%", 1).0, 0.0);
-        assert_eq!(measure("100%", 1).0, 1.0);
+        let share = |text: &str| {
+            let (mut coin, mut dice) = (Coin::new(text.parse().unwrap()), Dice::new(1));
+            (0..COUNT).filter(|_| coin.falls(&mut dice)).count()
+        };
+        assert_eq!([share("0%"), share("100%")], [0, COUNT as usize]);
     }
 }

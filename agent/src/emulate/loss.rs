@@ -132,12 +132,12 @@ mod tests {
     /// The share of packets that are lost, and the mean length of a burst of losses.
     fn measure(text: &str) -> (f64, f64) {
         let (mut model, mut dice) = (LossModel::new(text.parse().unwrap()), Dice::new(11));
-        let (mut lost, mut bursts, mut last) = (0u32, 0u32, false);
+        let (mut lost, mut bursts, mut before) = (0u32, 0u32, false);
         for _ in 0..COUNT {
             let now = model.loses(&mut dice);
             lost += u32::from(now);
-            bursts += u32::from(now && !last);
-            last = now;
+            bursts += u32::from(now && !before);
+            before = now;
         }
         (f64::from(lost) / f64::from(COUNT), f64::from(lost) / f64::from(bursts))
     }

@@ -40,6 +40,7 @@ impl Overtaking {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "of small numbers")]
 mod tests {
     use super::*;
 
