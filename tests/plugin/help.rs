@@ -37,8 +37,7 @@ fn refuses_numbers_that_make_no_sense() {
 
 #[test]
 fn refuses_options_that_make_no_sense_together() {
-    let mut seen = String::new();
-    for flags in [
+    let seen = [
         "-v 10",
         "-d 3s -v 2.5s",
         "-d 10 --correlation 25%",
@@ -63,13 +62,14 @@ fn refuses_options_that_make_no_sense_together() {
         "--limit 100",
         "--profile 5g",
         "--profile satellite --loss 0 -d 0",
-    ] {
-        let words = flags.split(' ').map(|word| word.replace('_', " "));
-        let args: Vec<_> =
-            ["disrupt", "-p", "web"].map(str::to_owned).into_iter().chain(words).collect();
-        let args: Vec<_> = args.iter().map(String::as_str).collect();
-        seen += &format!("=== {}\n{}", args[3..].join(" "), run(&args));
-    }
+    ]
+    .map(|flags| {
+        let words: Vec<_> = flags.split(' ').map(|word| word.replace('_', " ")).collect();
+        let words = words.iter().map(String::as_str);
+        let args: Vec<_> = ["disrupt", "-p", "web"].into_iter().chain(words).collect();
+        format!("=== {}\n{}", args[3..].join(" "), run(&args))
+    })
+    .concat();
     assert_snapshot!("bad_netem", seen);
 }
 
