@@ -59,23 +59,21 @@ fn apply_netem(
     let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
     refuse_conflict(&live, plan.id, &name)?;
     let backend = backend::choose(&mut kernel, fault.backend)?;
-    let (asked, time) = (fault.netem.clone(), plan.running_time);
+    let netem_plan =
+        netem::Plan::new(plan.id, (name.clone(), &link), fault.netem.clone(), plan.running_time)?;
+    say(probed(name, backend));
     // Each listens first, then reads back: what happens from here on is not missed.
     let (label, monitor) = match backend {
         Backend::NetdevEgress => {
-            let netem_plan = netem::Plan::new(plan.id, (name.clone(), &link), asked, time)?;
-            say(probed(name, backend));
             let applied = netem::apply(&mut kernel, &netem_plan)?;
             let monitor = monitor();
             netem::verify(&mut kernel, &netem_plan, &applied)?;
             (applied.gate.label, monitor)
         }
         Backend::Userspace => {
-            let emulator_plan = emulator::Plan::new(plan.id, (name.clone(), &link), asked, time)?;
-            say(probed(name, backend));
-            let applied = emulator::apply(&mut kernel, &emulator_plan)?;
+            let applied = emulator::apply(&mut kernel, &netem_plan)?;
             let monitor = monitor();
-            emulator::verify(&mut kernel, &emulator_plan, &applied)?;
+            emulator::verify(&mut kernel, &netem_plan, &applied)?;
             (applied.gate.label, monitor)
         }
         other => {

@@ -21,9 +21,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DisruptArgs) -> Result<Exit, Error> {
-    let disruption = Disruption::try_from(args).map_err(|error| {
-        Error::new(Exit::Usage, error).hint("`kubectl pod-chaos disrupt --help` explains the flags")
-    })?;
+    let disruption = Disruption::try_from(args)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     let name = &args.target.pod;
     let mut interrupts = Interrupts::catch()?;
     let before = async {
@@ -72,7 +71,9 @@ async fn find_way(
         if disruption.warm_up.duration().is_zero() {
             return Ok(Way::Session(Box::new(session)));
         }
-    } else if let (Some(now), true) = (clock, disruption.warm_up.duration().is_zero()) {
+    } else if let (Some(now), true, true) =
+        (clock, disruption.warm_up.duration().is_zero(), disruption.fits_arguments())
+    {
         let carried = Carried::new(disruption.plan.clone(), now);
         let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pod_chaos_protocol::{Event, FaultState, FaultStatus};
+use pod_chaos_protocol::{Event, FaultState, FaultStatus, Netem};
 
 use crate::plan::PodName;
 
@@ -81,7 +81,8 @@ pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
 /// What a fault does, in a few words.
 pub fn what(status: &FaultStatus) -> String {
     match &status.netem {
-        Some(netem) => format!("{netem} on egress"),
+        // The kernel always has a seed, whether somebody asked for it or not.
+        Some(netem) => format!("{} on egress", Netem { seed: None, ..netem.clone() }),
         None => "no qdisc any more".to_owned(),
     }
 }

@@ -102,7 +102,8 @@ impl BadNetem {
             Self::Nothing => {
                 "give a delay, loss, duplicate, corrupt, rate or slot, or a profile of them"
             }
-            Self::TooMuchJitter { .. } | Self::JitterTooLong(_) => "give less jitter",
+            Self::TooMuchJitter { .. } => "give a longer delay, or less jitter",
+            Self::JitterTooLong(_) => "give less jitter",
             Self::CorrelationWithoutJitter(_) | Self::DistributionWithoutJitter(_) => {
                 "give a delay and a jitter with it"
             }

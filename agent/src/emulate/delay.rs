@@ -4,9 +4,10 @@
 //! which narrows the spread as it does there. Unlike there, it is felt with every shape: the kernel picks from
 //! a shape's table by the lowest bits of the mix, in which nothing is left of it.
 
-use pod_chaos_protocol::{Distribution, Percentage};
+use pod_chaos_protocol::{Distribution, Percentage, Table};
 
 use super::dice::Dice;
+use crate::fault::distribution;
 
 /// A delay, in nanoseconds.
 #[derive(Clone, Debug)]
@@ -14,19 +15,15 @@ pub struct Delay {
     mean: u64,
     jitter: u64,
     correlation: u64,
-    distribution: Distribution,
+    quantiles: Vec<i16>,
     last: u32,
 }
 
 impl Delay {
     /// `mean` and `jitter` in nanoseconds.
-    pub fn new(
-        mean: u64,
-        jitter: u64,
-        correlation: Percentage,
-        distribution: Distribution,
-    ) -> Self {
-        Self { mean, jitter, correlation: correlation.scaled().into(), distribution, last: 0 }
+    pub fn new(mean: u64, jitter: u64, correlation: Percentage, shape: &Distribution) -> Self {
+        let quantiles = distribution::table(shape);
+        Self { mean, jitter, correlation: correlation.scaled().into(), quantiles, last: 0 }
     }
 
     /// That of the next packet; a shape with a long tail cannot make it negative.
@@ -35,7 +32,7 @@ impl Delay {
             return self.mean;
         }
         let throw = self.throw(dice);
-        around(self.mean, self.jitter, draw(&self.distribution, throw, dice))
+        around(self.mean, self.jitter, draw(&self.quantiles, throw))
     }
 
     fn throw(&mut self, dice: &mut Dice) -> u32 {
@@ -62,83 +59,15 @@ pub fn around(mean: u64, jitter: u64, x: f64) -> u64 {
     (mean as f64 + x * jitter as f64).max(0.0) as u64
 }
 
-/// What this throw stands for in the shape: in jitters from the mean. A throw that is higher stands for more.
-pub fn draw(distribution: &Distribution, throw: u32, dice: &mut Dice) -> f64 {
-    // In the middle of its step: neither zero nor one.
-    let part = |throw: u32| (f64::from(throw) + 0.5) / 2f64.powi(32);
-    match distribution {
-        Distribution::Uniform | Distribution::SomeTable => 2.0 * part(throw) - 1.0,
-        Distribution::Normal => normal(part(throw)),
-        Distribution::Pareto => pareto(part(throw)),
-        Distribution::Paretonormal => {
-            0.25 * normal(part(dice.throw())) + 0.75 * pareto(part(throw))
-        }
-        Distribution::Table(table) => {
-            let entries = table.entries();
-            let index = (u64::from(throw) * entries.len() as u64) >> 32;
-            let entry = entries[usize::try_from(index).unwrap_or(0)];
-            f64::from(entry) / f64::from(pod_chaos_protocol::Table::SCALE)
-        }
-    }
-}
-
-/// The furthest that one of `tc`'s tables goes: 16 bits of 1/8192.
-const FURTHEST: f64 = 32_767.0 / 8_192.0;
-
-/// The quantile of the bell curve below which `part` of all lies, by Acklam's rational approximation; it is
-/// off by less than 1.2e-9 of itself.
-fn normal(part: f64) -> f64 {
-    const A: [f64; 6] = [
-        -39.696_830_286_653_76,
-        220.946_098_424_520_5,
-        -275.928_510_446_968_7,
-        138.357_751_867_269,
-        -30.664_798_066_147_16,
-        2.506_628_277_459_239,
-    ];
-    const B: [f64; 5] = [
-        -54.476_098_798_224_06,
-        161.585_836_858_040_9,
-        -155.698_979_859_886_6,
-        66.801_311_887_719_72,
-        -13.280_681_552_885_72,
-    ];
-    const C: [f64; 6] = [
-        -0.007_784_894_002_430_293,
-        -0.322_396_458_041_136_5,
-        -2.400_758_277_161_838,
-        -2.549_732_539_343_734,
-        4.374_664_141_464_968,
-        2.938_163_982_698_783,
-    ];
-    const D: [f64; 4] = [
-        0.007_784_695_709_041_462,
-        0.322_467_129_070_039_8,
-        2.445_134_137_142_996,
-        3.754_408_661_907_416,
-    ];
-    const TAIL: f64 = 0.024_25;
-    let polynomial = |factors: &[f64], x: f64| factors.iter().fold(0.0, |sum, f| sum * x + f);
-    let tail = |part: f64| {
-        let q = (-2.0 * part.ln()).sqrt();
-        polynomial(&C, q) / (polynomial(&D, q) * q + 1.0)
-    };
-    let value = if part < TAIL {
-        tail(part)
-    } else if part > 1.0 - TAIL {
-        -tail(1.0 - part)
-    } else {
-        let q = part - 0.5;
-        q * polynomial(&A, q * q) / (polynomial(&B, q * q) * q * q + 1.0)
-    };
-    value.clamp(-FURTHEST, FURTHEST)
-}
-
-/// As `tc`'s table: the Pareto distribution with the exponent 3, moved and scaled to a mean of zero and a
-/// standard deviation near one.
-fn pareto(part: f64) -> f64 {
-    let value = (1.0 / (1.0 - part).cbrt() - 1.5) * 4.0 / 3.0;
-    value.min(FURTHEST)
+/// What this throw stands for in a shape, which is given by its quantiles, or in the even one without: in
+/// jitters from the mean. A throw that is higher stands for more.
+pub fn draw(quantiles: &[i16], throw: u32) -> f64 {
+    let index = (u64::from(throw) * quantiles.len() as u64) >> 32;
+    let entry = usize::try_from(index).ok().and_then(|index| quantiles.get(index));
+    entry.map_or_else(
+        || 2.0 * (f64::from(throw) + 0.5) / 2f64.powi(32) - 1.0,
+        |entry| f64::from(*entry) / f64::from(Table::SCALE),
+    )
 }
 
 #[cfg(test)]
@@ -153,7 +82,7 @@ mod tests {
             10_000_000,
             jitter,
             correlation.parse().unwrap(),
-            distribution.parse().unwrap(),
+            &distribution.parse().unwrap(),
         );
         let mut dice = Dice::new(3);
         (0..COUNT).map(|_| delay.draw(&mut dice) as f64 / 1e6).collect()
@@ -204,7 +133,7 @@ mod tests {
 
         let both = draws(2_000_000, "0", "paretonormal");
         assert_near(mean(&both), 10.0, 0.15);
-        assert!(deviation(&both) < deviation(&normal));
+        assert!(deviation(&both) < deviation(&pareto));
     }
 
     #[test]
@@ -229,7 +158,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_before_it_came() {
-        let mut delay = Delay::new(1_000_000, 1_000_000, Percentage::ZERO, Distribution::Normal);
+        let mut delay = Delay::new(1_000_000, 1_000_000, Percentage::ZERO, &Distribution::Normal);
         let mut dice = Dice::new(5);
         let early = (0..10_000).filter(|_| delay.draw(&mut dice) == 0).count();
         // What lies more than one standard deviation below the mean.

@@ -65,7 +65,7 @@ impl Emulator {
                 netem.delay.as_nanos(),
                 netem.jitter.as_nanos(),
                 netem.correlation,
-                netem.distribution.clone(),
+                &netem.distribution,
             ),
             wire: netem.rate.map(Wire::new),
             slots: netem.slot.as_ref().map(Slots::new),

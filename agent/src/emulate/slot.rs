@@ -8,11 +8,14 @@ use super::{
     delay::{around, draw},
     dice::Dice,
 };
+use crate::fault::distribution;
 
 /// The slots, and what is left of the next one.
 #[derive(Clone, Debug)]
 pub struct Slots {
     slot: Slot,
+    /// Of the shape of the times between them, when they have one.
+    quantiles: Vec<i16>,
     /// When it begins.
     next: u64,
     packets: u32,
@@ -22,7 +25,11 @@ pub struct Slots {
 impl Slots {
     /// The first one has begun.
     pub fn new(slot: &Slot) -> Self {
-        let mut slots = Self { slot: slot.clone(), next: 0, packets: 0, bytes: 0 };
+        let quantiles = match slot.distance() {
+            Distance::Around { distribution, .. } => distribution::table(distribution),
+            Distance::Between { .. } => Vec::new(),
+        };
+        let mut slots = Self { slot: slot.clone(), quantiles, next: 0, packets: 0, bytes: 0 };
         slots.fill();
         slots
     }
@@ -38,9 +45,9 @@ impl Slots {
                 let (min, max) = (min.as_nanos(), max.as_nanos());
                 min + dice.below(max.saturating_sub(min).max(1))
             }
-            Distance::Around { distribution, delay, jitter } => {
-                let throw = dice.throw();
-                around(delay.as_nanos(), jitter.as_nanos(), draw(distribution, throw, dice))
+            Distance::Around { delay, jitter, .. } => {
+                let x = draw(&self.quantiles, dice.throw());
+                around(delay.as_nanos(), jitter.as_nanos(), x)
             }
         };
         self.next = time.saturating_add(distance);

@@ -44,17 +44,22 @@
 
 mod worker;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FailureKind, FaultId, Interface, Netem, RunTime};
+use pod_chaos_protocol::{Failure, FailureKind, FaultId, Netem};
 
 use self::worker::Worker;
 use super::{
-    Cleared, emulator_table_name, entry_address, exit_name,
+    Cleared,
+    emulation::default_limit,
+    emulator_table_name, entry_address, exit_name,
     gate::{self, Gate, HIT, Handover},
-    label::{Kind, Label},
-    netem,
+    label::{Kind, Label, Shapes},
+    netem::{self, Plan},
     pair::{self, Pair},
     table_name,
 };
@@ -65,7 +70,6 @@ use crate::{
     kernel::{self, Kernel},
     netlink::{
         Message, Refusal, ethtool,
-        link::Link,
         nftables::{self, COMMENT_MAX, Chain, Comparison, Expression, Hook, Monitor, PacketHeader},
     },
 };
@@ -100,97 +104,45 @@ const SEGMENTATION_OF_TCP: [&str; 4] = [
     "tx-tcp6-segmentation",
 ];
 
-/// As many packets as netem would hold, see there; but no more than [`emulate::BYTES_MAX`].
-const LIMIT: (u64, u64) = (10_000, 300_000);
-const NANOS_PER_PACKET: u64 = 1_000;
-
 /// How long the worker has to let out what it holds, once the gate is closed, and to go. It needs a second
 /// at most, see [`worker`].
 const PATIENCE: Duration = Duration::from_millis(1_300);
 const STEP: Duration = Duration::from_millis(5);
 
-/// What is to be made.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The fault's id.
-    pub id: FaultId,
-    /// The interface that is hit.
-    pub interface: Interface,
-    /// Its index.
-    pub target: i32,
-    /// Its largest packet, in bytes.
-    pub mtu: u32,
-    /// How much worse it gets.
-    pub netem: Netem,
-    /// For how long, in milliseconds.
-    pub timeout_ms: u64,
+/// The table's chains and rules.
+fn table(plan: &Plan, entry: i32) -> Table {
+    let chain = |name: &str, hook: Hook, device: String| Chain {
+        name: name.to_owned(),
+        hook: hook as u32,
+        device: Some(device),
+    };
+    let not = |kind: u16| Expression::Compare(Comparison::Unequal, kind.to_be_bytes().to_vec());
+    Table {
+        name: emulator_table_name(plan.id),
+        egress: chain(EGRESS, Hook::Egress, plan.interface.to_string()),
+        exit: chain(EXIT, Hook::Ingress, exit_name(plan.id)),
+        rule: vec![
+            Expression::LoadPriority,
+            Expression::Compare(Comparison::Equal, HIT.to_ne_bytes().to_vec()),
+            Expression::LoadBytes(PacketHeader::Link, ETHER_TYPE, 2),
+            not(VLANS[0]),
+            not(VLANS[1]),
+            Expression::LoadNumber(entry.cast_unsigned()),
+            Expression::Forward,
+        ],
+    }
 }
 
-impl Plan {
-    /// Refuses what would not be done as asked.
-    pub fn new(
-        id: FaultId,
-        (interface, link): (Interface, &Link),
-        netem: Netem,
-        running_time: RunTime,
-    ) -> Result<Self, Failure> {
-        if !link.ethernet {
-            let message = format!("`{interface}` is not an Ethernet interface");
-            let hint = "packets that go through a tunnel are hit on the interface it goes over";
-            return Err(failure(FailureKind::Unsupported, message, Some(hint)));
-        }
-        netem
-            .check()
-            .map_err(|bad| failure(FailureKind::BadRequest, bad.to_string(), Some(bad.hint())))?;
-        let timeout_ms = running_time.as_nanos().div_ceil(1_000_000);
-        Ok(Self { id, interface, target: link.index, mtu: link.mtu, netem, timeout_ms })
-    }
-
-    /// Packets that are held at most.
-    fn limit(&self) -> u32 {
-        let longest = self.netem.delay.as_nanos()
-            + self.netem.jitter.as_nanos()
-            + self.netem.slot.as_ref().map_or(0, |slot| slot.longest().as_nanos());
-        let (least, most) = LIMIT;
-        let needed = (longest / NANOS_PER_PACKET).clamp(least, most);
-        self.netem.limit.map_or(u32::try_from(needed).unwrap_or(u32::MAX), Into::into)
-    }
-
-    /// The table's chains and rules.
-    fn table(&self, entry: i32) -> Table {
-        let chain = |name: &str, hook: Hook, device: String| Chain {
-            name: name.to_owned(),
-            hook: hook as u32,
-            device: Some(device),
-        };
-        let not = |kind: u16| Expression::Compare(Comparison::Unequal, kind.to_be_bytes().to_vec());
-        Table {
-            name: emulator_table_name(self.id),
-            egress: chain(EGRESS, Hook::Egress, self.interface.to_string()),
-            exit: chain(EXIT, Hook::Ingress, exit_name(self.id)),
-            rule: vec![
-                Expression::LoadPriority,
-                Expression::Compare(Comparison::Equal, HIT.to_ne_bytes().to_vec()),
-                Expression::LoadBytes(PacketHeader::Link, ETHER_TYPE, 2),
-                not(VLANS[0]),
-                not(VLANS[1]),
-                Expression::LoadNumber(entry.cast_unsigned()),
-                Expression::Forward,
-            ],
-        }
-    }
-
-    /// What the table's notes say, in pieces that fit.
-    fn notes(&self) -> Vec<String> {
-        let mut netem = self.netem.clone();
-        netem.distribution = netem.distribution.without_numbers();
-        netem.slot = netem.slot.map(|slot| slot.without_numbers());
-        let json = serde_json::to_string(&netem).unwrap_or_default();
-        json.as_bytes()
-            .chunks(COMMENT_MAX - 1)
-            .map(|piece| String::from_utf8_lossy(piece).into_owned())
-            .collect()
-    }
+/// What the table's notes say, in pieces that fit.
+fn notes(netem: &Netem) -> Vec<String> {
+    let mut netem = netem.clone();
+    netem.distribution = netem.distribution.without_numbers();
+    netem.slot = netem.slot.map(|slot| slot.without_numbers());
+    let json = serde_json::to_string(&netem).unwrap_or_default();
+    json.as_bytes()
+        .chunks(COMMENT_MAX - 1)
+        .map(|piece| String::from_utf8_lossy(piece).into_owned())
+        .collect()
 }
 
 /// The emulator's table.
@@ -273,11 +225,12 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     let entry = pair.entry.index;
     cut_super_packets(plan, &pair)?;
     pair::set_up(kernel, &pair)?;
-    let table = plan.table(entry);
+    let table = table(plan, entry);
     let worker = prepare(plan, &pair, &table)?;
     let (from_ms, interface) = (clock::now_ms(), plan.interface.clone());
     let to_ms = from_ms + plan.timeout_ms;
-    let label = Label { kind: Kind::Emulated, interface, from_ms, to_ms };
+    let shapes = Shapes::default();
+    let label = Label { kind: Kind::Emulated, interface, from_ms, to_ms, shapes };
     let Plan { id, timeout_ms, target, .. } = *plan;
     let gate = Gate { id, label, timeout_ms, target, handover: Handover::Emulator };
     gate.open(kernel)?;
@@ -306,7 +259,9 @@ fn cut_super_packets(plan: &Plan, pair: &Pair) -> Result<(), Failure> {
 /// Makes all that the worker needs: sockets, and its table, into which nothing comes yet.
 fn prepare(plan: &Plan, pair: &Pair, table: &Table) -> Result<Worker, Failure> {
     let seed = plan.netem.seed.unwrap_or_else(any_seed);
-    let emulator = Emulator::new(&plan.netem, plan.limit(), seed);
+    let netem = Netem { seed: Some(seed), ..plan.netem.clone() };
+    let limit = netem.limit.map_or_else(|| default_limit(&netem, plan.mtu), NonZeroU32::get);
+    let emulator = Emulator::new(&netem, limit, seed);
     let sockets = worker::Sockets::open(pair.exit.index, plan.target).map_err(|error| {
         let hint = "the agent's container needs the capability NET_RAW";
         let hint = (error.raw_os_error() == Some(Errno::EPERM as i32)).then_some(hint);
@@ -315,7 +270,7 @@ fn prepare(plan: &Plan, pair: &Pair, table: &Table) -> Result<Worker, Failure> {
     let largest = if emulate::keeps_super_packets(&plan.netem) { u32::MAX } else { plan.mtu };
     let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned())?;
     let mut kernel = Kernel::open()?;
-    nftables::transact(&mut kernel.netfilter, &table.messages(&plan.notes()))
+    nftables::transact(&mut kernel.netfilter, &table.messages(&notes(&netem)))
         .map_err(|(_, refusal)| refused(plan, table, refusal))?;
     let own_address = entry_address(plan.id);
     Ok(Worker::new(plan.id, (kernel, monitor, sockets), emulator, own_address, largest))

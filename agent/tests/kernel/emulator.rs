@@ -61,7 +61,7 @@ tests! {
 /// A fault by the agent itself.
 fn disrupt(pod: &Pod, running_time: &str, netem: &Value) -> Agent {
     let asked = by(plan_of("00000001", running_time, netem), Backend::Userspace);
-    let (agent, status) = pod.disrupt(&plan);
+    let (agent, status) = pod.disrupt(&asked);
     assert_eq!(status.backend, Backend::Userspace);
     agent
 }

@@ -15,6 +15,8 @@ mod emulator;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
+mod options;
+#[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
 mod probe;
@@ -35,6 +37,7 @@ fn main() -> std::process::ExitCode {
         delay::tests(),
         emulator::tests(),
         ending::tests(),
+        options::tests(),
         refusal::tests(),
         waiting::tests(),
     ]
