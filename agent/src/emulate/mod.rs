@@ -94,7 +94,7 @@ impl Emulator {
             if self.corrupt.falls(&mut self.dice) {
                 corruption::corrupt(&mut packet, &mut self.dice);
             }
-            let due = self.due_time(now, packet.len() - VNET_HEADER);
+            let due = self.due_time(now, packet.len().saturating_sub(VNET_HEADER));
             self.queue.push(due, packet);
         }
     }
@@ -122,7 +122,7 @@ impl Emulator {
         }
         let packet = self.queue.pop()?;
         if let Some(slots) = &mut self.slots {
-            slots.leave(now, packet.len() - VNET_HEADER, &mut self.dice);
+            slots.leave(now, packet.len().saturating_sub(VNET_HEADER), &mut self.dice);
         }
         Some(packet)
     }

@@ -15,7 +15,7 @@ use nix::{
     libc,
     sys::socket::{
         AddressFamily, SockFlag, SockType, setsockopt, socket,
-        sockopt::{RcvBufForce, SndBufForce},
+        sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce},
     },
 };
 
@@ -42,7 +42,9 @@ impl PacketSocket {
     /// waits to be read may take up so many bytes of the kernel's memory.
     pub fn receiver(link: i32, buffer: usize) -> io::Result<Self> {
         let socket = Self::open()?;
-        setsockopt(&socket.0, RcvBufForce, &buffer)?;
+        // The first is for who has NET_ADMIN outside of any user namespace; else the kernel grants less.
+        setsockopt(&socket.0, RcvBufForce, &buffer)
+            .or_else(|_| setsockopt(&socket.0, RcvBuf, &buffer))?;
         socket.set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
         socket.bind(link, ALL)?;
         Ok(socket)
@@ -51,7 +53,8 @@ impl PacketSocket {
     /// Sends on the link with this index, with this priority; receives nothing.
     pub fn sender(link: i32, priority: u32, buffer: usize) -> io::Result<Self> {
         let socket = Self::open()?;
-        setsockopt(&socket.0, SndBufForce, &buffer)?;
+        setsockopt(&socket.0, SndBufForce, &buffer)
+            .or_else(|_| setsockopt(&socket.0, SndBuf, &buffer))?;
         socket.set(libc::SOL_SOCKET, libc::SO_PRIORITY, priority.cast_signed())?;
         // No protocol: none is received.
         socket.bind(link, 0)?;

@@ -270,7 +270,7 @@ fn sends_at_the_rate() {
     let pod = Pod::new();
     // 1000 bytes and 42 of headers, of Ethernet too, as netem counts.
     for (rate, nanos_per_byte) in [("8mbit", 1_000.0), ("100mbit", 80.0)] {
-        let agent = disrupt(&pod, "60s", &json!({ "rate": rate }));
+        let agent = disrupt(&pod, "60s", &json!({ "rate": rate, "limit": 2_000 }));
         let came = send(&pod, V4, 2_000, 1_000, 500);
         end(agent);
         assert_eq!(came.numbers.len(), 2_000);
