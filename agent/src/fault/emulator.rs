@@ -38,6 +38,11 @@
 //! of a frame cannot describe the one and does not on all kernels describe the other. Checksums that are left
 //! to the hardware still are, unless a bit is to be changed.
 //!
+//! Measured (docs/backends.md has the whole of it and the command), on two processors of a virtual machine that
+//! had other work: 0.1 ms on top of a delay; 155,000 packets of 100 bytes for each second of a processor; a TCP
+//! stream of 2.0 Gbit/s through 10 ms, with 30 % of a processor, which is what its window allows, and of
+//! 1.4 Gbit/s where super-packets are cut. The first packet that passes after SIGKILL was sent 0.4 ms later.
+//!
 //! Limits: as of [`super::netem`], and: packets of VLANs on top of the interface pass by; the mark of a packet
 //! is lost; a packet is sent by the agent, so that a program that goes by the socket or the control group of
 //! the sender does not know it again.
