@@ -138,6 +138,17 @@ fn a_plan_that_is_for_later_is_not_carried() {
     }
 }
 
+#[test]
+fn a_plan_with_a_large_table_is_not_carried_but_sent() {
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(table.path(), "-12345 ".repeat(16384)).unwrap();
+    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+    let file = table.path().to_str().unwrap();
+    let output = disrupt(&api, &["-v", "10", "--distribution", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_while_the_agent_starts_calls_its_plan_off() {

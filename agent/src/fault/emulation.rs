@@ -229,6 +229,8 @@ pub fn differences(read: &NetemOptions, asked: &NetemOptions) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{option, prelude::*};
+
     use super::*;
 
     fn netem(json: &str) -> Netem {
@@ -277,6 +279,75 @@ mod tests {
             let options = options(&netem, 1500);
             let shapes = Shapes::of(&netem);
             assert_eq!(parameters(&options, &shapes, 1500), Some(netem), "{json}");
+        }
+    }
+
+    prop_compose! {
+        /// In hundredths of a percent, as people write them.
+        fn chance()(probability in 1..=10_000u32, correlation in 0..=10_000u32) -> Chance {
+            let percent = |hundredths: u32| format!("{}.{:02}", hundredths / 100, hundredths % 100);
+            format!("{} {}", percent(probability), percent(correlation)).parse().unwrap()
+        }
+    }
+
+    fn model() -> impl Strategy<Value = Loss> {
+        let chain = |name: &'static str, most: u32| {
+            proptest::array::uniform4(1..most).prop_map(move |parts| {
+                format!("{name} {}", parts.map(|part| part.to_string()).join(" ")).parse().unwrap()
+            })
+        };
+        prop_oneof![chance().prop_map(Loss::Random), chain("state", 50), chain("gemodel", 100)]
+    }
+
+    prop_compose! {
+        fn any_netem()(
+            times in proptest::array::uniform2(1..240_000_000_000u64), correlation in chance(),
+            loss in option::of(model()), ecn: bool,
+            others in proptest::array::uniform2(option::of(chance())),
+            reorder in option::of((chance(), 1..u32::MAX)),
+            rate in option::of((1..=125_000_000_000u64, -34..1000i32, option::of((1..100u16, 0..9i32)))),
+            slot in option::of((1..1_000_000_000u64, 0..1_000_000_000u64, 1..1000u32)),
+            limit in 1..=u32::MAX, seed: Option<u64>,
+        ) -> Netem {
+            let time = |nanos: u64| Latency::from_nanos(nanos).unwrap();
+            let count = NonZeroU32::new;
+            let [duplicate, corrupt] = others.map(Option::unwrap_or_default);
+            Netem {
+                delay: time(times[0]),
+                jitter: time(times[1].min(times[0]).min(Netem::JITTER_MAX_NANOS)),
+                correlation: correlation.correlation(),
+                loss: loss.unwrap_or_default(),
+                ecn: ecn && loss.is_some(),
+                duplicate,
+                corrupt,
+                reorder: reorder.map_or(Reorder::NONE, |(chance, gap)| {
+                    Reorder::new(chance, count(gap).unwrap()).unwrap()
+                }),
+                rate: rate.map(|(bytes, overhead, cell)| {
+                    let cell = cell.map(|(size, overhead)| {
+                        Cell { size: NonZeroU16::new(size).unwrap(), overhead }
+                    });
+                    Link::new(Rate::from_bytes_per_second(bytes).unwrap(), overhead, cell).unwrap()
+                }),
+                slot: slot.map(|(min, more, packets)| {
+                    let distance = Distance::Between { min: time(min), max: time(min + more) };
+                    Slot::new(distance, count(packets), None).unwrap()
+                }),
+                limit: count(limit),
+                seed,
+                ..Netem::default()
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_that_can_be_asked_for_is_reported_as_it_was_asked(netem in any_netem()) {
+            prop_assert_eq!(netem.check(), Ok(()));
+            let options = options(&netem, 1500);
+            let told = parameters(&options, &Shapes::default(), 1500);
+            prop_assert_eq!(told, Some(netem));
+            prop_assert_eq!(differences(&options, &options), Vec::<String>::new());
         }
     }
 

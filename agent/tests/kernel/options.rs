@@ -24,6 +24,7 @@ tests! {
         shapes_are_like_those_of_tc;
     Delay:
         a_table_gives_the_delays_it_says,
+        the_largest_tables_are_taken,
         correlation_ties_a_delay_to_the_one_before,
         loss_takes_its_part,
         chains_of_loss_take_their_part,
@@ -293,6 +294,25 @@ fn a_table_gives_the_delays_it_says() {
             133.0,
         );
     }
+}
+
+fn the_largest_tables_are_taken() {
+    let pod = quiet_pod();
+    let table = |entries: usize| format!("table:{}", vec!["-8192"; entries].join(","));
+    // As many as fit into a message.
+    let slot = format!("distribution {} 2ms 1ms", table(Netem::ENTRIES_MAX - 16384));
+    let netem = json!({
+        "delay": "60ms", "jitter": "10ms", "distribution": table(16384), "slot": slot,
+        "loss": "state 1%", "duplicate": "1% 1%", "corrupt": "1% 1%", "reorder": "1% 1%",
+        "rate": "100gbit 1 48 5", "seed": 1,
+    });
+    let (agent, _) = pod.disrupt(&plan(&netem));
+    end(agent);
+    let (_agent, _) = pod.disrupt(&plan(&json!({
+        "delay": "60ms", "jitter": "10ms", "distribution": table(16384),
+    })));
+    // One jitter less, always.
+    assert_within("shortest", pod.round_trip(), 49.9, 56.0);
 }
 
 fn correlation_ties_a_delay_to_the_one_before() {
