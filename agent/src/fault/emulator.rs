@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! table netdev pod-chaos-0badcafe {                        the gate, with its timeout
-//!     … meta protocol @live counter meta priority set 7063:7060
+//!     … meta protocol @live counter meta priority set 4bad:caf0
 //! }
 //! table netdev pod-chaos-0badcafe-emulator {
 //!     flags owner                                          goes with the agent
@@ -11,7 +11,7 @@
 //!     chain parameters { comment "{\"delay\":\"100ms\"}" }  for `status`
 //!     chain egress {
 //!         type filter hook egress device "eth0" priority 1; policy accept;
-//!         meta priority 7063:7060 ether type != 8021q ether type != 8021ad fwd to "pc-0badcafe"
+//!         meta priority 4bad:caf0 ether type != 8021q ether type != 8021ad fwd to "pc-0badcafe"
 //!     }
 //!     chain exit { type filter hook ingress device "pc-0badcafex" priority filter; policy drop; }
 //! }
@@ -62,7 +62,7 @@ use super::{
     Cleared,
     emulation::default_limit,
     emulator_table_name, entry_address, exit_name,
-    gate::{self, Gate, HIT, Handover},
+    gate::{self, Gate, Handover},
     label::{Kind, Label, Shapes},
     netem::{self, Plan},
     pair::{self, Pair},
@@ -128,7 +128,7 @@ fn table(plan: &Plan, entry: i32) -> Table {
         exit: chain(EXIT, Hook::Ingress, exit_name(plan.id)),
         rule: vec![
             Expression::LoadPriority,
-            Expression::Compare(Comparison::Equal, HIT.to_ne_bytes().to_vec()),
+            Expression::Compare(Comparison::Equal, gate::hit(plan.id).to_ne_bytes().to_vec()),
             Expression::LoadBytes(PacketHeader::Link, ETHER_TYPE, 2),
             not(VLANS[0]),
             not(VLANS[1]),

@@ -50,10 +50,13 @@ const EXIT: &str = "exit";
 
 /// The priority of packets between `exit`, or the [emulator](super::emulator), and `egress`.
 pub const RETURNING: u32 = 0x7063_7063;
-/// The priority of packets between `egress` and the emulator's table. When there is no emulator any more,
-/// they go out with it: it is the number of no qdisc of the pod, and its last four bits are those of zero,
-/// which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
-pub const HIT: u32 = 0x7063_7060;
+
+/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's. When there
+/// is no emulator any more, they go out with it: it is the number of hardly any qdisc of a pod, and its last
+/// four bits are those of zero, which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
+pub const fn hit(id: FaultId) -> u32 {
+    0x4000_0000 | (id.number() & 0x3fff_fff0)
+}
 
 /// EtherTypes of IPv4 and IPv6 (linux/if_ether.h).
 const PROTOCOLS: [u16; 2] = [0x0800, 0x86dd];
@@ -161,7 +164,7 @@ impl Gate {
             Handover::Link(entry) => {
                 [Expression::LoadNumber(entry.cast_unsigned()), Expression::Forward]
             }
-            Handover::Emulator => [Expression::LoadNumber(HIT), Expression::SetPriority],
+            Handover::Emulator => [Expression::LoadNumber(hit(self.id)), Expression::SetPriority],
         });
         rule
     }
