@@ -62,6 +62,16 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Guest,
         deadline::holds_when_the_app_container_is_killed,
     ),
+    (
+        "deadline::holds_when_the_plugin_is_killed_before_the_agent_starts",
+        Node::Guest,
+        deadline::holds_when_the_plugin_is_killed_before_the_agent_starts,
+    ),
+    (
+        "deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force",
+        Node::Guest,
+        deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force,
+    ),
     ("deadline::ctrl_c_reverts_at_once", Node::Guest, deadline::ctrl_c_reverts_at_once),
     ("deadline::sigterm_reverts_at_once", Node::Guest, deadline::sigterm_reverts_at_once),
     (
@@ -77,6 +87,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     ),
     ("status::many_faults_leave_nothing", Node::Guest, status::many_faults_leave_nothing),
     ("refusals::pods_that_cannot_be_hit", Node::Guest, refusals::pods_that_cannot_be_hit),
+    ("refusals::a_static_pod", Node::Guest, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Guest, refusals::missing_permissions),
     ("refusals::our_cluster_role_is_enough", Node::Guest, refusals::our_cluster_role_is_enough),
     ("refusals::pod_security", Node::Guest, refusals::pod_security),
