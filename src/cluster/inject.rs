@@ -25,9 +25,11 @@ use crate::{
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How far what the kubelet says may lag behind.
 const LAG: Duration = Duration::from_secs(5);
-/// Between two tries to reach an agent that is starting. Each costs the node some of the time that the
-/// start itself needs.
-const TRY_EVERY: Duration = Duration::from_millis(50);
+/// How long after it was put in an agent is first tried: no container starts sooner, and each try costs
+/// the node some of the time that the start itself needs.
+const FIRST_TRY: Duration = Duration::from_millis(400);
+/// Between two tries to reach an agent that is starting.
+const TRY_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks at what the kubelet says of it.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
@@ -104,6 +106,7 @@ impl NewAgent {
         let start = Instant::now();
         let mut look = start + LOOK_EVERY;
         let mut said = Vec::new();
+        tokio::time::sleep(FIRST_TRY).await;
         loop {
             match Session::open(cluster, name, container).await {
                 Ok(session) => return Ok(session),
