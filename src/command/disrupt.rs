@@ -232,7 +232,7 @@ impl Run<'_> {
                             Event::InForce { status } => {
                                 self.in_force(&status);
                                 if self.disruption.detach {
-                                    self.report.detached(&status);
+                                    self.report.detached(&status, &self.cluster.flags(&self.name));
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
                             }
@@ -368,8 +368,8 @@ impl Run<'_> {
             exit: Exit::NotClean,
             messages: std::iter::once(message).chain(error.messages).collect(),
             hint: Some(format!(
-                "`kubectl pod-chaos revert -p {}` looks, and clears what is left",
-                self.name
+                "`kubectl pod-chaos revert {}` looks, and clears what is left",
+                self.cluster.flags(&self.name)
             )),
         }
     }
