@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Carried, Event, FaultStatus, Request};
+use pod_chaos_protocol::{Carried, Event, FaultStatus, Plan, Request};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{interrupt::Interrupts, note, sweep};
@@ -67,19 +67,20 @@ async fn find_way(
     let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
     let (pod, image) = (pod?, &disruption.image);
     check_pod(&pod)?;
+    let at_once = disruption.warm_up.duration().is_zero();
     let mut say = |text: &str| report.note(text);
     if let Some(session) = reach_agent(cluster, name, &pod, &mut say).await? {
-        if disruption.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
-    } else if let (Some(now), true) = (clock, disruption.warm_up.duration().is_zero()) {
+    } else if let (Some(now), true) = (clock, at_once && is_small(&disruption.plan)) {
         let carried = Carried::new(disruption.plan.clone(), now);
         let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
     } else {
         let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
         installed(report, name, &session);
-        if disruption.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
     }
@@ -89,6 +90,11 @@ async fn find_way(
     let mut say = |text: &str| report.note(text);
     let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
     Ok(Way::Session(Box::new(session)))
+}
+
+/// Whether a plan may stay in the pod's spec.
+fn is_small(plan: &Plan) -> bool {
+    serde_json::to_vec(plan).is_ok_and(|text| text.len() <= Carried::SIZE_MAX)
 }
 
 async fn wait(warm_up: Duration, report: &mut dyn Follow) {

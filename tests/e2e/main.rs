@@ -12,7 +12,7 @@ mod refusals;
 mod status;
 mod story;
 
-use std::{process::ExitCode, sync::RwLock};
+use std::{process::ExitCode, sync::RwLock, time::Instant};
 
 use lab::{Lab, Node};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -123,11 +123,11 @@ fn main() -> ExitCode {
         Trial::test(name, move || match able {
             Some(lab) if name.starts_with("story") || name.starts_with("deadline") => {
                 let _alone = MACHINE.write();
-                test(lab)
+                timed(name, || test(lab))
             }
             Some(lab) => {
                 let _shared = MACHINE.read();
-                test(lab)
+                timed(name, || test(lab))
             }
             None => Err("cannot run here".into()),
         })
@@ -138,4 +138,14 @@ fn main() -> ExitCode {
         lab.finish();
     }
     conclusion.exit_code()
+}
+
+/// Says how long it takes, when asked to: the suite is to stay quick.
+fn timed(name: &str, test: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+    let start = Instant::now();
+    let outcome = test();
+    if std::env::var_os("POD_CHAOS_TIMES").is_some() {
+        eprintln!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+    outcome
 }

@@ -32,6 +32,10 @@ impl Carried {
     /// By how much the node's clock may be behind the API server's, in seconds.
     pub const SKEW: u64 = 2;
 
+    /// The largest plan that travels so, in bytes of JSON. It stays in the pod's spec for the pod's life;
+    /// a larger one (it has tables) comes when the agent answers.
+    pub const SIZE_MAX: usize = 4096;
+
     /// A plan that is sent at `now`, in seconds since 1970 by the API server's clock, rounded down as the
     /// `Date` of its answers is (RFC 9110, section 6.6.1).
     pub const fn new(plan: Plan, now: u64) -> Self {
