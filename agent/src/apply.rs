@@ -58,7 +58,7 @@ fn apply_netem(
     let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
     refuse_conflict(&live, plan.id, &name)?;
     let netem_plan =
-        netem::Plan::new(plan.id, (name.clone(), &link), fault.netem, plan.running_time)?;
+        netem::Plan::new(plan.id, (name.clone(), &link), fault.netem.clone(), plan.running_time)?;
     say(probed(name));
     let applied = netem::apply(&mut kernel, &netem_plan)?;
     // Listen first, then read back: what happens from here on is not missed.

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pod_chaos_protocol::{
-    Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Latency, Netem,
-};
+use pod_chaos_protocol::{Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Netem};
 
 use crate::{
     clock,
     error::{Doing, KernelError},
     fault::{
-        self,
+        self, emulation,
         gate::{self, Contents},
         label::Label,
         netem,
@@ -18,8 +16,8 @@ use crate::{
     kernel::{self, Kernel},
     netlink::{
         link::{self, Link},
+        netem::NetemOptions,
         nftables,
-        qdisc::NetemOptions,
     },
 };
 
@@ -32,8 +30,8 @@ pub struct Held {
     pub gate: Option<Contents>,
     /// What its table says about itself, when this agent can read it.
     pub label: Option<Label>,
-    /// What netem has been told, when its links are there.
-    pub netem: Option<NetemOptions>,
+    /// What netem has been told, and the MTU of its link, when its links are there.
+    pub netem: Option<(NetemOptions, u32)>,
 }
 
 impl Held {
@@ -65,6 +63,13 @@ impl Held {
             .map_or(0, |label| clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms))
     }
 
+    /// What netem does, as a person would ask for it.
+    fn parameters(&self) -> Option<Netem> {
+        let (options, mtu) = self.netem.as_ref()?;
+        let shapes = self.label.as_ref().map(|label| label.shapes.clone()).unwrap_or_default();
+        emulation::parameters(options, &shapes, *mtu)
+    }
+
     /// As the plugin is told. `None` for links without a table, which hit nothing and nobody.
     pub fn status(&self) -> Option<FaultStatus> {
         self.gate.as_ref()?;
@@ -73,20 +78,12 @@ impl Held {
             state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
             interface: self.interface()?,
             backend: Backend::NetdevEgress,
-            netem: self.netem.and_then(parameters),
+            netem: self.parameters(),
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
             packets: self.packets(),
         })
     }
-}
-
-/// `None` when the kernel holds more than anyone could have asked for.
-fn parameters(options: NetemOptions) -> Option<Netem> {
-    Some(Netem {
-        delay: Latency::from_nanos(options.delay).ok()?,
-        jitter: Latency::from_nanos(options.jitter).ok()?,
-    })
 }
 
 /// All faults, and what is left of them: those with a table in the order of the tables, then links
@@ -125,6 +122,7 @@ fn read_netem(
     kernel: &mut Kernel,
     id: FaultId,
     links: &[Link],
-) -> Result<Option<NetemOptions>, KernelError> {
-    netem::entry_of(id, links).map_or(Ok(None), |entry| netem::read_netem(kernel, entry.index))
+) -> Result<Option<(NetemOptions, u32)>, KernelError> {
+    let Some(entry) = netem::entry_of(id, links) else { return Ok(None) };
+    Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
 }

@@ -3,12 +3,14 @@
 mod agent;
 mod disrupt;
 mod faults;
+mod netem;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
 pub use disrupt::DisruptArgs;
 pub use faults::{RevertArgs, StatusArgs};
+pub use netem::NetemArgs;
 
 use crate::plan::{Namespace, PodName};
 
@@ -40,7 +42,7 @@ pub enum Command {
     /// End all faults of a pod and let its agent exit
     Uninstall(UninstallArgs),
     /// Make a pod's network worse
-    Disrupt(DisruptArgs),
+    Disrupt(Box<DisruptArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

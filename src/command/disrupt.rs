@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Carried, Event, FaultStatus, Plan, Request};
+use pod_chaos_protocol::{Carried, Event, FaultStatus, Request};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{interrupt::Interrupts, note, sweep};
@@ -21,9 +21,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DisruptArgs) -> Result<Exit, Error> {
-    let disruption = Disruption::try_from(args).map_err(|error| {
-        Error::new(Exit::Usage, error).hint("`kubectl pod-chaos disrupt --help` explains the flags")
-    })?;
+    let disruption = Disruption::try_from(args)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     let name = &args.target.pod;
     let mut interrupts = Interrupts::catch()?;
     let before = async {
@@ -73,7 +72,7 @@ async fn find_way(
         if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
-    } else if let (Some(now), true) = (clock, at_once && is_small(&disruption.plan)) {
+    } else if let (Some(now), true) = (clock, at_once && disruption.fits_arguments()) {
         let carried = Carried::new(disruption.plan.clone(), now);
         let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
@@ -90,11 +89,6 @@ async fn find_way(
     let mut say = |text: &str| report.note(text);
     let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
     Ok(Way::Session(Box::new(session)))
-}
-
-/// Whether a plan may stay in the pod's spec.
-fn is_small(plan: &Plan) -> bool {
-    serde_json::to_vec(plan).is_ok_and(|text| text.len() <= Carried::SIZE_MAX)
 }
 
 async fn wait(warm_up: Duration, report: &mut dyn Follow) {

@@ -1,25 +1,9 @@
 //! What `disrupt` was asked to do.
 
-use pod_chaos_protocol::{Fault, FaultId, Latency, Netem, NetemFault, Plan};
+use pod_chaos_protocol::{BadNetem, Carried, Fault, FaultId, Netem, NetemFault, Plan};
 
 use super::{Image, WarmUp};
 use crate::cli::DisruptArgs;
-
-/// Why the flags of `disrupt` make no sense together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadDisruption {
-    /// No delay.
-    #[error("a delay of 0 changes nothing")]
-    NoDelay,
-    /// Some packets would have to leave before they came.
-    #[error("the variation ({jitter}) is larger than the delay ({delay})")]
-    TooMuchJitter {
-        /// As given.
-        delay: Latency,
-        /// As given.
-        jitter: Latency,
-    },
-}
 
 /// A network fault and how to bring it about.
 #[derive(Clone, Debug)]
@@ -34,25 +18,26 @@ pub struct Disruption {
     pub detach: bool,
 }
 
-impl TryFrom<&DisruptArgs> for Disruption {
-    type Error = BadDisruption;
+impl Disruption {
+    /// Whether a new agent can have it in its arguments ([`Carried::LENGTH_MAX`]).
+    pub fn fits_arguments(&self) -> bool {
+        serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
+    }
+}
 
-    fn try_from(args: &DisruptArgs) -> Result<Self, BadDisruption> {
-        let (delay, jitter) = (args.delay, args.variation);
-        if delay == Latency::ZERO {
-            return Err(BadDisruption::NoDelay);
-        }
-        if jitter > delay {
-            return Err(BadDisruption::TooMuchJitter { delay, jitter });
-        }
+impl TryFrom<&DisruptArgs> for Disruption {
+    type Error = BadNetem;
+
+    fn try_from(args: &DisruptArgs) -> Result<Self, BadNetem> {
+        let netem = Netem::try_from(&args.netem)?;
         Ok(Self {
             plan: Plan {
                 id: FaultId::new(rand::random()),
                 running_time: args.running_time,
-                fault: Fault::Netem(NetemFault {
+                fault: Fault::Netem(Box::new(NetemFault {
                     interface: args.interface.clone(),
-                    netem: Netem { delay, jitter },
-                }),
+                    netem,
+                })),
             },
             image: args.agent.image.clone(),
             warm_up: args.warm_up,

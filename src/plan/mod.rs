@@ -3,9 +3,14 @@
 mod disruption;
 mod image;
 mod name;
+mod netem;
+mod profile;
+mod table;
 mod warm_up;
 
-pub use disruption::{BadDisruption, Disruption};
+pub use disruption::Disruption;
 pub use image::{BadImage, Image};
 pub use name::{BadName, Namespace, PodName};
+pub use profile::Profile;
+pub use table::{BadTable, distribution, slot};
 pub use warm_up::{BadWarmUp, WarmUp};

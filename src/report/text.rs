@@ -87,10 +87,8 @@ pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
 /// What a fault does, in a few words.
 pub fn what(status: &FaultStatus) -> String {
     match &status.netem {
-        Some(Netem { delay, jitter }) if jitter.as_nanos() == 0 => {
-            format!("delay {delay} on egress")
-        }
-        Some(Netem { delay, jitter }) => format!("delay {delay} ± {jitter} on egress"),
+        // The kernel always has a seed, whether somebody asked for it or not.
+        Some(netem) => format!("{} on egress", Netem { seed: None, ..netem.clone() }),
         None => "no qdisc any more".to_owned(),
     }
 }

@@ -357,6 +357,7 @@ where
     let version = "0.1.0".to_owned();
     stream.send(line(&protocol::Event::Hello { protocol, version })).await?;
     let mut queue = std::collections::VecDeque::new();
+    let mut heard = Vec::new();
     loop {
         let pause = queue.front().map(|(pause, _)| Duration::from_millis(*pause));
         tokio::select! {
@@ -365,7 +366,11 @@ where
                 let data = message?.into_data();
                 // Channel 0 is stdin; anything else closes it.
                 let Some((0, text)) = data.split_first() else { return stream.close(None).await };
-                let request: protocol::Request = serde_json::from_slice(text).unwrap();
+                // A long line comes in pieces.
+                heard.extend_from_slice(text);
+                let Some(end) = heard.iter().position(|byte| *byte == b'\n') else { continue };
+                let text: Vec<u8> = heard.drain(..=end).collect();
+                let request: protocol::Request = serde_json::from_slice(&text).unwrap();
                 state.lock().unwrap().agent_heard.push(request.clone());
                 queue = says(&request).into();
             }

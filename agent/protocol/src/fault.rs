@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, Interface, Latency, RunTime};
+use crate::{FaultId, Interface, Netem, RunTime};
 
 /// One fault, on one pod, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +21,8 @@ pub struct Plan {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fault {
-    /// Slow traffic, by the kernel's netem.
-    Netem(NetemFault),
+    /// Slow, lossy, … traffic, by the kernel's netem.
+    Netem(Box<NetemFault>),
 }
 
 /// A worse network on one interface.
@@ -34,19 +34,4 @@ pub struct NetemFault {
     pub interface: Option<Interface>,
     /// How much worse.
     pub netem: Netem,
-}
-
-/// Parameters of the netem qdisc, in the words of `tc netem`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Netem {
-    /// Added to each packet.
-    pub delay: Latency,
-    /// Each packet's delay is spread evenly over `delay` ± this.
-    #[serde(default = "no_jitter")]
-    pub jitter: Latency,
-}
-
-fn no_jitter() -> Latency {
-    Latency::ZERO
 }

@@ -13,16 +13,34 @@
 #![forbid(unsafe_code)]
 
 mod carried;
+mod chance;
+mod distribution;
 mod fault;
+mod loss;
 mod message;
 mod name;
+mod netem;
+mod percentage;
+mod rate;
+mod reorder;
+mod slot;
 mod time;
+mod words;
 
 pub use carried::Carried;
-pub use fault::{Fault, Netem, NetemFault, Plan};
+pub use chance::Chance;
+pub use distribution::{BadDistribution, Distribution, Table};
+pub use fault::{Fault, NetemFault, Plan};
+pub use loss::{FourStates, GilbertElliott, Loss};
 pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
 pub use name::{BadName, FaultId, Interface};
+pub use netem::{BadNetem, Netem};
+pub use percentage::{BadPercentage, Percentage};
+pub use rate::{BadRate, Cell, Link, Rate};
+pub use reorder::Reorder;
+pub use slot::{Distance, Slot};
 pub use time::{BadTime, Latency, RunTime};
+pub use words::BadOption;
 
 /// The version of this protocol. Raised when an older peer would misunderstand a newer one; adding
 /// an optional field or a variant that is only sent on request does not raise it.

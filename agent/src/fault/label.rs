@@ -3,12 +3,13 @@
 
 use std::{fmt, str::FromStr};
 
-use pod_chaos_protocol::Interface;
+use pod_chaos_protocol::{Distance, Distribution, Interface, Netem, Slot};
 
 /// Raised when an older agent would misread a newer label.
 const VERSION: &str = "v1";
 
-/// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`].
+/// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`]; then
+/// `delay normal`, `slot pareto` for what the kernel does not give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The kind of fault.
@@ -19,6 +20,31 @@ pub struct Label {
     pub from_ms: u64,
     /// When the kernel ends it.
     pub to_ms: u64,
+    /// The shapes of its delays, as far as they are not the even one.
+    pub shapes: Shapes,
+}
+
+/// The shapes of delays: the kernel takes tables, and gives none back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shapes {
+    /// Of the delay of packets.
+    pub delay: Distribution,
+    /// Of the time between slots.
+    pub slot: Distribution,
+}
+
+impl Shapes {
+    const DELAY: &str = "delay";
+    const SLOT: &str = "slot";
+
+    /// Those of a fault, by name.
+    pub fn of(netem: &Netem) -> Self {
+        let slot = match netem.slot.as_ref().map(Slot::distance) {
+            Some(Distance::Around { distribution, .. }) => distribution.clone(),
+            _ => Distribution::Uniform,
+        };
+        Self { delay: netem.distribution.clone().without_numbers(), slot: slot.without_numbers() }
+    }
 }
 
 /// Kinds of fault, as far as labels tell them apart.
@@ -30,8 +56,14 @@ pub enum Kind {
 
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: Kind::Netem, interface, from_ms, to_ms } = self;
-        write!(out, "{VERSION} netem {interface} from {from_ms} to {to_ms}")
+        let Self { kind: Kind::Netem, interface, from_ms, to_ms, shapes } = self;
+        write!(out, "{VERSION} netem {interface} from {from_ms} to {to_ms}")?;
+        for (name, shape) in [(Shapes::DELAY, &shapes.delay), (Shapes::SLOT, &shapes.slot)] {
+            if !shape.is_uniform() {
+                write!(out, " {name} {}", shape.name())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -46,15 +78,26 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         // An interface's name has no white space in it.
         let words: Vec<_> = text.split(' ').collect();
-        let [VERSION, "netem", interface, "from", from, "to", to] = words[..] else {
+        let [VERSION, "netem", interface, "from", from, "to", to, ref rest @ ..] = words[..] else {
             return Err(BadLabel);
         };
+        let mut shapes = Shapes::default();
+        for pair in rest.chunks(2) {
+            let [name, shape] = pair else { return Err(BadLabel) };
+            let place = match *name {
+                Shapes::DELAY => &mut shapes.delay,
+                Shapes::SLOT => &mut shapes.slot,
+                _ => return Err(BadLabel),
+            };
+            *place = shape.parse().map_err(|_| BadLabel)?;
+        }
         let number = |text: &str| text.parse().map_err(|_| BadLabel);
         Ok(Self {
             kind: Kind::Netem,
             interface: interface.parse().map_err(|_| BadLabel)?,
             from_ms: number(from)?,
             to_ms: number(to)?,
+            shapes,
         })
     }
 }
@@ -68,11 +111,20 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_read_back_and_fits(
-            interface in "[a-z][!-.0-9;-~]{0,13}", from_ms: u64, to_ms: u64
+            interface in "[a-z][!-.0-9;-~]{0,13}", from_ms: u64, to_ms: u64, shapes: [u8; 2]
         ) {
+            let shape = |number| match number % 4 {
+                0 => Distribution::Uniform,
+                1 => Distribution::Normal,
+                2 => Distribution::Paretonormal,
+                _ => Distribution::SomeTable,
+            };
+            let [delay, slot] = shapes.map(shape);
+            let shapes = Shapes { delay, slot };
             let interface = interface.parse::<Interface>();
             prop_assume!(interface.is_ok());
-            let label = Label { kind: Kind::Netem, interface: interface.unwrap(), from_ms, to_ms };
+            let interface = interface.unwrap();
+            let label = Label { kind: Kind::Netem, interface, from_ms, to_ms, shapes };
             prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
             // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
             prop_assert!(label.to_string().len() <= 127);
@@ -88,5 +140,6 @@ mod tests {
     fn other_versions_are_not_read() {
         assert_eq!("v2 netem eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v1 netem eth0 from 1 to 2 more".parse::<Label>(), Err(BadLabel));
+        assert_eq!("v1 netem eth0 from 1 to 2 delay odd".parse::<Label>(), Err(BadLabel));
     }
 }

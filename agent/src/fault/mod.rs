@@ -3,6 +3,8 @@
 //! Everything that is made in the kernel carries the fault's id in its name, and nothing else is ever
 //! deleted.
 
+pub mod distribution;
+pub mod emulation;
 pub mod gate;
 pub mod label;
 pub mod netem;

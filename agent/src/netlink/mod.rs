@@ -10,6 +10,7 @@
 pub mod attribute;
 pub mod link;
 pub mod message;
+pub mod netem;
 pub mod nftables;
 pub mod qdisc;
 pub mod route;

@@ -180,7 +180,7 @@ fn reports_what_tc_and_nft_show() {
     assert_eq!(fault.interface.as_str(), "eth0");
     assert_eq!(fault.backend, Backend::NetdevEgress);
     assert_eq!(fault.netem, at_start.netem);
-    let asked = fault.netem.unwrap();
+    let asked = fault.netem.as_ref().unwrap();
     assert_eq!(
         (asked.delay.to_string(), asked.jitter.to_string()),
         ("123.456ms".into(), "7ms".into())

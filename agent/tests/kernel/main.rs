@@ -13,6 +13,8 @@ mod delay;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
+mod options;
+#[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
 mod probe;
@@ -28,9 +30,15 @@ fn main() -> std::process::ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests measure time: one after the other, unless someone insists.
     arguments.test_threads.get_or_insert(1);
-    let tests =
-        [carried::tests(), delay::tests(), ending::tests(), refusal::tests(), waiting::tests()]
-            .concat_all();
+    let tests = [
+        carried::tests(),
+        delay::tests(),
+        ending::tests(),
+        options::tests(),
+        refusal::tests(),
+        waiting::tests(),
+    ]
+    .concat_all();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
