@@ -7,8 +7,9 @@ use pod_chaos_protocol::{
 };
 
 use crate::{
+    backend,
     error::{Doing, failure},
-    fault::{label::Label, netem},
+    fault::{emulator, label::Label, netem},
     interface,
     kernel::{self, Kernel},
     lock::Lock,
@@ -57,16 +58,32 @@ fn apply_netem(
     sweep::report(&cleared);
     let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
     refuse_conflict(&live, plan.id, &name)?;
+    let backend = backend::choose(&mut kernel, fault.backend)?;
     let netem_plan =
         netem::Plan::new(plan.id, (name.clone(), &link), fault.netem.clone(), plan.running_time)?;
-    say(probed(name));
-    let applied = netem::apply(&mut kernel, &netem_plan)?;
-    // Listen first, then read back: what happens from here on is not missed.
-    let monitor = monitor();
-    netem::verify(&mut kernel, &netem_plan, &applied)?;
+    say(probed(name, backend));
+    // Each listens first, then reads back: what happens from here on is not missed.
+    let (label, monitor) = match backend {
+        Backend::NetdevEgress => {
+            let applied = netem::apply(&mut kernel, &netem_plan)?;
+            let monitor = monitor();
+            netem::verify(&mut kernel, &netem_plan, &applied)?;
+            (applied.gate.label, monitor)
+        }
+        Backend::Userspace => {
+            let applied = emulator::apply(&mut kernel, &netem_plan)?;
+            let monitor = monitor();
+            emulator::verify(&mut kernel, &netem_plan, &applied)?;
+            (applied.gate.label, monitor)
+        }
+        other => {
+            let message = format!("this agent cannot do a fault by {other:?}");
+            return Err(failure(FailureKind::BadRequest, message, None));
+        }
+    };
     let status = read_status(&mut kernel, plan.id)
         .map_err(|failure| netem::undone(&mut kernel, plan.id, failure))?;
-    Ok(InForce { kernel, label: applied.gate.label, status, monitor })
+    Ok(InForce { kernel, label, status, monitor })
 }
 
 /// Joins a fault that another process has put in force; it may have expired since.
@@ -82,12 +99,12 @@ pub fn join(id: FaultId, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
         );
         return Err(failure(FailureKind::Gone, message, None));
     };
-    say(probed(status.interface.clone()));
+    say(probed(status.interface.clone(), status.backend));
     Ok(InForce { kernel, label, status, monitor })
 }
 
-fn probed(interface: Interface) -> Event {
-    Event::Probed { interface, backend: Backend::NetdevEgress, kernel: kernel::release() }
+fn probed(interface: Interface, backend: Backend) -> Event {
+    Event::Probed { interface, backend, kernel: kernel::release() }
 }
 
 fn monitor() -> Option<Monitor> {

@@ -1,6 +1,6 @@
 //! What the kernel holds of faults: read from it, and from nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pod_chaos_protocol::{Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Netem};
 
@@ -8,10 +8,10 @@ use crate::{
     clock,
     error::{Doing, KernelError},
     fault::{
-        self, emulation,
+        self, emulation, emulator,
         gate::{self, Contents},
-        label::Label,
-        netem,
+        label::{Kind, Label},
+        netem, pair,
     },
     kernel::{self, Kernel},
     netlink::{
@@ -32,6 +32,10 @@ pub struct Held {
     pub label: Option<Label>,
     /// What netem has been told, and the MTU of its link, when its links are there.
     pub netem: Option<(NetemOptions, u32)>,
+    /// Whether its emulator lives.
+    pub emulator: bool,
+    /// What that has been told.
+    pub emulated: Option<Netem>,
 }
 
 impl Held {
@@ -40,8 +44,22 @@ impl Held {
         self.remaining_ms() > 0
     }
 
+    /// Whether the process has died that it needs: what its gate lets in goes its way.
+    pub fn is_abandoned(&self) -> bool {
+        self.kind() == Kind::Emulated && !self.emulator && self.timer_ms() > 0
+    }
+
     /// For how much longer, in milliseconds.
     pub fn remaining_ms(&self) -> u64 {
+        if self.is_abandoned() { 0 } else { self.timer_ms() }
+    }
+
+    fn kind(&self) -> Kind {
+        self.label.as_ref().map_or(Kind::Netem, |label| label.kind)
+    }
+
+    /// What the gate's timer has left.
+    fn timer_ms(&self) -> u64 {
         self.gate.as_ref().and_then(Contents::remaining_ms).unwrap_or(0)
     }
 
@@ -77,8 +95,11 @@ impl Held {
             fault: self.id,
             state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
             interface: self.interface()?,
-            backend: Backend::NetdevEgress,
-            netem: self.parameters(),
+            backend: match self.kind() {
+                Kind::Netem => Backend::NetdevEgress,
+                Kind::Emulated => Backend::Userspace,
+            },
+            netem: self.parameters().or_else(|| self.emulated.clone()),
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
             packets: self.packets(),
@@ -99,6 +120,8 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
             owners.entry(id).or_default().push(link);
         }
     }
+    let emulators: BTreeSet<_> =
+        tables.iter().filter_map(|table| fault::id_of_emulator_table(&table.name)).collect();
     let mut held = Vec::new();
     for table in tables {
         let Some(id) = fault::id_of_table(&table.name) else { continue };
@@ -109,11 +132,13 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
             gate: Some(gate::read(kernel, id)?.unwrap_or_default()),
             label: table.comment.and_then(|comment| comment.parse().ok()),
             netem: read_netem(kernel, id, &links)?,
+            emulator: emulators.contains(&id),
+            emulated: emulator::read_parameters(kernel, id)?,
         });
     }
     for (id, links) in owners {
         let netem = read_netem(kernel, id, &links)?;
-        held.push(Held { id, gate: None, label: None, netem });
+        held.push(Held { id, gate: None, label: None, netem, emulator: false, emulated: None });
     }
     Ok(held)
 }
@@ -123,6 +148,6 @@ fn read_netem(
     id: FaultId,
     links: &[Link],
 ) -> Result<Option<(NetemOptions, u32)>, KernelError> {
-    let Some(entry) = netem::entry_of(id, links) else { return Ok(None) };
+    let Some(entry) = pair::entry_of(id, links) else { return Ok(None) };
     Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
 }

@@ -3,15 +3,19 @@
 use pod_chaos_protocol::FaultId;
 
 use crate::{
-    fault::{Cleared, netem},
+    fault::{Cleared, emulator, netem},
     kernel::Kernel,
     status::Held,
 };
 
 /// Clears one fault, in force or not.
 pub fn clear(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    // So far every kind of fault is made of the same parts.
-    netem::revert(kernel, id)
+    // What is left of an emulator that has died is made of the same parts as any other fault.
+    if emulator::is_at_work(kernel, id).unwrap_or(false) {
+        emulator::revert(kernel, id)
+    } else {
+        netem::revert(kernel, id)
+    }
 }
 
 /// Clears those of `held` that no longer hit anything, and returns the others. Only for who holds the

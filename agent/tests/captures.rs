@@ -10,7 +10,7 @@ use std::{num::NonZeroU32, path::Path};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use pod_chaos_agent::{
     fault::{
-        gate::Gate,
+        gate::{Gate, Handover},
         label::{Kind, Label, Shapes},
         netem::Plan,
     },
@@ -222,7 +222,8 @@ fn the_gate_is_made_as_nft_makes_it() {
         to_ms: 6000,
         shapes: Shapes::default(),
     };
-    let gate = Gate { id: ID, label, timeout_ms: 5000, target: TARGET, entry: LINK };
+    let gate =
+        Gate { id: ID, label, timeout_ms: 5000, target: TARGET, handover: Handover::Link(LINK) };
     let ours = gate.transaction();
     let theirs = capture("table.txt");
     // The first and the last are the frame of the batch.

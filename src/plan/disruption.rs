@@ -37,6 +37,7 @@ impl TryFrom<&DisruptArgs> for Disruption {
                 fault: Fault::Netem(Box::new(NetemFault {
                     interface: args.interface.clone(),
                     netem,
+                    backend: None,
                 })),
             },
             image: args.agent.image.clone(),

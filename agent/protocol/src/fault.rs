@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, Interface, Netem, RunTime};
+use crate::{Backend, FaultId, Interface, Netem, RunTime};
 
 /// One fault, on one pod, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,4 +34,7 @@ pub struct NetemFault {
     pub interface: Option<Interface>,
     /// How much worse.
     pub netem: Netem,
+    /// How to do it; `None` is the best that the kernel can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
 }

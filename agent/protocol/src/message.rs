@@ -128,12 +128,16 @@ pub enum FaultState {
 pub enum Backend {
     /// An nf_tables netdev egress chain sends the traffic through netem on a link of its own.
     NetdevEgress,
+    /// An nf_tables netdev egress chain hands the traffic to the agent, which does what netem would: for
+    /// kernels without it. It lasts as long as the agent lives.
+    Userspace,
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::NetdevEgress => "netem behind an nf_tables egress hook",
+            Self::Userspace => "the agent itself, behind an nf_tables egress hook",
         })
     }
 }

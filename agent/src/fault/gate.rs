@@ -48,8 +48,12 @@ const EGRESS: &str = "egress";
 /// The chain for packets that the fault is done with.
 const EXIT: &str = "exit";
 
-/// The priority of packets between `exit` and `egress`.
-const RETURNING: u32 = 0x7063_7063;
+/// The priority of packets between `exit`, or the [emulator](super::emulator), and `egress`.
+pub const RETURNING: u32 = 0x7063_7063;
+/// The priority of packets between `egress` and the emulator's table. When there is no emulator any more,
+/// they go out with it: it is the number of no qdisc of the pod, and its last four bits are those of zero,
+/// which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
+pub const HIT: u32 = 0x7063_7060;
 
 /// EtherTypes of IPv4 and IPv6 (linux/if_ether.h).
 const PROTOCOLS: [u16; 2] = [0x0800, 0x86dd];
@@ -78,8 +82,17 @@ pub struct Gate {
     pub timeout_ms: u64,
     /// The index of the interface that is hit.
     pub target: i32,
-    /// The index of the link that its packets are handed to.
-    pub entry: i32,
+    /// What becomes of its packets.
+    pub handover: Handover,
+}
+
+/// What becomes of the packets that are hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// They are handed to the link with this index, and come out of the other one of its pair.
+    Link(i32),
+    /// They are marked, for the table of the [emulator](super::emulator) to take them.
+    Emulator,
 }
 
 impl Gate {
@@ -94,51 +107,63 @@ impl Gate {
     /// The messages that open it, and what each is about.
     pub fn transaction(&self) -> Vec<(Part, Message)> {
         let table = table_name(self.id);
-        let [egress, exit] = self.chains();
-        let mut messages = vec![
-            (Part::Table, nftables::new_table(&table, &self.label.to_string())),
-            (Part::Egress, nftables::new_chain(&table, &egress)),
-            (Part::Exit, nftables::new_chain(&table, &exit)),
+        let mut messages =
+            vec![(Part::Table, nftables::new_table(&table, &self.label.to_string()))];
+        messages.extend(self.chains().iter().map(|chain| {
+            let part = if chain.name == EXIT { Part::Exit } else { Part::Egress };
+            (part, nftables::new_chain(&table, chain))
+        }));
+        messages.extend([
             (Part::Set, nftables::new_protocol_set(&table, LIVE)),
             (Part::Set, nftables::new_protocols(&table, LIVE, &PROTOCOLS, self.timeout_ms)),
-        ];
+        ]);
         messages.extend(self.rules().iter().map(|(chain, expressions)| {
             (Part::Rule, nftables::new_rule(&table, chain, expressions))
         }));
         messages
     }
 
-    fn chains(&self) -> [Chain; 2] {
+    fn chains(&self) -> Vec<Chain> {
         let chain = |name: &str, hook: Hook, device: String| Chain {
             name: name.to_owned(),
             hook: hook as u32,
             device: Some(device),
         };
-        [
-            chain(EGRESS, Hook::Egress, self.label.interface.to_string()),
-            chain(EXIT, Hook::Ingress, exit_name(self.id)),
-        ]
+        let egress = chain(EGRESS, Hook::Egress, self.label.interface.to_string());
+        let exit = chain(EXIT, Hook::Ingress, exit_name(self.id));
+        match self.handover {
+            Handover::Link(_) => vec![egress, exit],
+            Handover::Emulator => vec![egress],
+        }
     }
 
     /// In their order, each with its chain.
-    fn rules(&self) -> [(&'static str, Vec<Expression>); 4] {
-        [
+    fn rules(&self) -> Vec<(&'static str, Vec<Expression>)> {
+        let mut rules = vec![
             (EGRESS, let_return()),
             (EGRESS, spare_neighbour_discovery()),
             (EGRESS, self.hand_over()),
-            (EXIT, self.send_back()),
-        ]
+        ];
+        if let Handover::Link(_) = self.handover {
+            rules.push((EXIT, self.send_back()));
+        }
+        rules
     }
 
-    /// `meta protocol @live counter fwd to …`.
+    /// `meta protocol @live counter fwd to …`, or `… meta priority set …`.
     fn hand_over(&self) -> Vec<Expression> {
-        vec![
+        let mut rule = vec![
             Expression::LoadProtocol,
             Expression::LookUp(LIVE.to_owned()),
             Expression::Count(0),
-            Expression::LoadNumber(self.entry.cast_unsigned()),
-            Expression::Forward,
-        ]
+        ];
+        rule.extend(match self.handover {
+            Handover::Link(entry) => {
+                [Expression::LoadNumber(entry.cast_unsigned()), Expression::Forward]
+            }
+            Handover::Emulator => [Expression::LoadNumber(HIT), Expression::SetPriority],
+        });
+        rule
     }
 
     /// `ether saddr != … meta priority set … fwd to …`, open or closed: what is on its way at the deadline
@@ -301,6 +326,11 @@ pub fn read_live(kernel: &mut Kernel, id: FaultId) -> Result<Option<Vec<Element>
         Err(refusal) if refusal.errno == Errno::ENOENT => Ok(None),
         result => result.map(Some).doing(|| format!("read the set {LIVE} of the table {table}")),
     }
+}
+
+/// Whether it still lets packets be hit. When the kernel does not say, it may.
+pub fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
+    read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
 }
 
 /// Closes it: nothing more is hit, and what was hit still comes out. One that is not there is fine.

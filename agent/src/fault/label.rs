@@ -52,12 +52,26 @@ impl Shapes {
 pub enum Kind {
     /// See [`super::netem`].
     Netem,
+    /// See [`super::emulator`].
+    Emulated,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Netem, Self::Emulated];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Netem => "netem",
+            Self::Emulated => "emulated",
+        }
+    }
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: Kind::Netem, interface, from_ms, to_ms, shapes } = self;
-        write!(out, "{VERSION} netem {interface} from {from_ms} to {to_ms}")?;
+        let Self { kind, interface, from_ms, to_ms, shapes } = self;
+        let kind = kind.word();
+        write!(out, "{VERSION} {kind} {interface} from {from_ms} to {to_ms}")?;
         for (name, shape) in [(Shapes::DELAY, &shapes.delay), (Shapes::SLOT, &shapes.slot)] {
             if !shape.is_uniform() {
                 write!(out, " {name} {}", shape.name())?;
@@ -78,7 +92,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         // An interface's name has no white space in it.
         let words: Vec<_> = text.split(' ').collect();
-        let [VERSION, "netem", interface, "from", from, "to", to, ref rest @ ..] = words[..] else {
+        let [VERSION, kind, interface, "from", from, "to", to, ref rest @ ..] = words[..] else {
             return Err(BadLabel);
         };
         let mut shapes = Shapes::default();
@@ -93,7 +107,7 @@ impl FromStr for Label {
         }
         let number = |text: &str| text.parse().map_err(|_| BadLabel);
         Ok(Self {
-            kind: Kind::Netem,
+            kind: Kind::ALL.into_iter().find(|one| one.word() == kind).ok_or(BadLabel)?,
             interface: interface.parse().map_err(|_| BadLabel)?,
             from_ms: number(from)?,
             to_ms: number(to)?,
@@ -124,10 +138,12 @@ mod tests {
             let interface = interface.parse::<Interface>();
             prop_assume!(interface.is_ok());
             let interface = interface.unwrap();
-            let label = Label { kind: Kind::Netem, interface, from_ms, to_ms, shapes };
-            prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
-            // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
-            prop_assert!(label.to_string().len() <= 127);
+            for kind in Kind::ALL {
+                let label = Label { kind, interface: interface.clone(), from_ms, to_ms, shapes: shapes.clone() };
+                prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
+                // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
+                prop_assert!(label.to_string().len() <= 127);
+            }
         }
 
         #[test]

@@ -5,9 +5,11 @@
 
 pub mod distribution;
 pub mod emulation;
+pub mod emulator;
 pub mod gate;
 pub mod label;
 pub mod netem;
+pub mod pair;
 
 use pod_chaos_protocol::{FaultId, OWNER};
 
@@ -17,6 +19,8 @@ use crate::netlink::link::Link;
 const LINK_PREFIX: &str = "pc-";
 /// The second link of a fault's pair ends with this.
 const EXIT_SUFFIX: char = 'x';
+/// The name of the emulator's table ends with this.
+const EMULATOR_SUFFIX: &str = "-emulator";
 /// The kind of links that faults make: pairs, where the second receives what the first has sent.
 const LINK_KIND: &str = "veth";
 
@@ -42,6 +46,11 @@ pub fn table_name(id: FaultId) -> String {
     format!("{OWNER}-{id}")
 }
 
+/// The name of the table through which the agent gets packets that it is to treat itself.
+pub fn emulator_table_name(id: FaultId) -> String {
+    format!("{}{EMULATOR_SUFFIX}", table_name(id))
+}
+
 /// The alias of the fault's links.
 pub fn link_alias(id: FaultId) -> String {
     format!("{OWNER} {id}")
@@ -56,6 +65,16 @@ pub fn id_of_link(name: &str) -> Option<FaultId> {
 /// The fault that a table of this name belongs to.
 pub fn id_of_table(name: &str) -> Option<FaultId> {
     name.strip_prefix(OWNER)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The fault that an emulator's table of this name belongs to.
+pub fn id_of_emulator_table(name: &str) -> Option<FaultId> {
+    id_of_table(name.strip_suffix(EMULATOR_SUFFIX)?)
+}
+
+/// The fault that a table of this name belongs to, its gate or its emulator's.
+pub fn id_of_any_table(name: &str) -> Option<FaultId> {
+    id_of_table(name).or_else(|| id_of_emulator_table(name))
 }
 
 /// The fault that this very link belongs to. A name alone is not enough: someone else's link may look
@@ -105,6 +124,8 @@ mod tests {
         assert_eq!(id_of_link(&entry_name(id)), Some(id));
         assert_eq!(id_of_link(&exit_name(id)), Some(id));
         assert_eq!(id_of_table(&table_name(id)), Some(id));
+        assert_eq!(id_of_emulator_table(&emulator_table_name(id)), Some(id));
+        assert_eq!(id_of_table(&emulator_table_name(id)), None);
         assert!(exit_name(id).len() <= 15);
     }
 

@@ -37,17 +37,17 @@ use nix::errno::Errno;
 use pod_chaos_protocol::{Failure, FailureKind, FaultId, Interface, Netem, RunTime};
 
 use super::{
-    Cleared, emulation, entry_address, entry_name, exit_name,
-    gate::{self, Gate},
+    Cleared, emulation,
+    gate::{self, Gate, Handover},
     label::{Kind, Label, Shapes},
-    link_alias, owner_of, table_name,
+    pair::{self, entry_of, own_links},
+    table_name,
 };
 use crate::{
     clock,
     error::{Doing, KernelError, failure},
     kernel::{self, Kernel},
     netlink::{
-        Message,
         link::{self, Link},
         netem::NetemOptions,
         qdisc::{self, Handle, Options, Qdisc},
@@ -125,6 +125,8 @@ impl Plan {
 pub struct Applied {
     /// The gate, as it was asked for.
     pub gate: Gate,
+    /// The index of the link into which packets go.
+    pub entry: i32,
 }
 
 impl Applied {
@@ -198,32 +200,16 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     let (to_ms, shapes) = (from_ms + plan.timeout_ms, Shapes::of(&plan.netem));
     let label = Label { kind: Kind::Netem, interface, from_ms, to_ms, shapes };
     let Plan { id, timeout_ms, target, .. } = *plan;
-    let gate = Gate { id, label, timeout_ms, target, entry };
+    let gate = Gate { id, label, timeout_ms, target, handover: Handover::Link(entry) };
     gate.open(kernel)?;
-    Ok(Applied { gate })
+    Ok(Applied { gate, entry })
 }
 
 /// Makes the pair of links with its qdiscs, and returns the index of the first. No packet comes near it yet.
 fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
-    let (name, exit) = (&entry_name(plan.id), &exit_name(plan.id));
-    let pair = link::create_pair([name, exit], entry_address(plan.id), plan.mtu);
-    kernel.route.request(&pair).map_err(|refusal| match refusal.errno {
-        Errno::EOPNOTSUPP => kernel::lacks(&["veth"]),
-        _ => KernelError::new(format!("make the link {name}"), refusal).into(),
-    })?;
-    let links = own_links(kernel, plan.id)?;
-    let Some(entry) = entry_of(plan.id, &links).map(|link| link.index) else {
-        let message = format!("the link {name} was gone as soon as it was made");
-        return Err(failure(FailureKind::Kernel, message, None));
-    };
-    for Link { index, name, .. } in &links {
-        let mut request = |message: &Message, what: &str| {
-            kernel.route.request(message).doing(|| format!("{what} of the link {name}"))
-        };
-        request(&link::set_alias(*index, &link_alias(plan.id)), "set the alias")?;
-        // Else it would get an address that the pod's processes can see. A kernel without IPv6 refuses.
-        let _ = request(&link::set_no_addresses(*index), "switch off the addresses");
-    }
+    let pair = pair::make(kernel, plan.id, plan.mtu)?;
+    let Link { index: entry, name, .. } = &pair.entry;
+    let entry = *entry;
     for (parent, handle, options) in plan.qdiscs() {
         let message = qdisc::add(entry, parent, handle, &options);
         kernel.route.request(&message).map_err(|refusal| {
@@ -234,13 +220,7 @@ fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
             KernelError::new(doing, refusal).into()
         })?;
     }
-    // The second link first: the kernel uses a link's qdiscs from the moment when it is up and has a
-    // carrier, which for the first of a pair to be set up is only noticed later, by a worker thread.
-    let (first, second) = links.iter().partition::<Vec<_>, _>(|link| link.index == entry);
-    for link in second.iter().chain(&first) {
-        let message = link::set_up(link.index);
-        kernel.route.request(&message).doing(|| format!("set the link {} up", link.name))?;
-    }
+    pair::set_up(kernel, &pair)?;
     Ok(entry)
 }
 
@@ -264,10 +244,10 @@ fn compare(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<Vec<St
     let mut differences = applied.gate.compare(&contents);
     let links = own_links(kernel, plan.id)?;
     let entry = entry_of(plan.id, &links).map(|link| link.index);
-    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.gate.entry) {
+    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.entry) {
         differences.push(format!("links: {links:?}"));
     }
-    let qdiscs = list_qdiscs(kernel, applied.gate.entry)?;
+    let qdiscs = list_qdiscs(kernel, applied.entry)?;
     for (parent, handle, options) in plan.qdiscs() {
         let found = qdiscs.iter().find(|qdisc| {
             qdisc.parent == parent && qdisc.handle == handle && qdisc.kind == options.kind()
@@ -303,17 +283,6 @@ pub fn undone(kernel: &mut Kernel, id: FaultId, failure: Failure) -> Failure {
         message: format!("{}; and undoing it failed: {rest}", failure.message),
         hint: failure.hint,
     }
-}
-
-/// Those of the fault's own links that are there.
-fn own_links(kernel: &mut Kernel, id: FaultId) -> Result<Vec<Link>, KernelError> {
-    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
-    Ok(links.into_iter().filter(|link| owner_of(link) == Some(id)).collect())
-}
-
-/// The one of the fault's links into which packets go.
-pub fn entry_of(id: FaultId, links: &[Link]) -> Option<&Link> {
-    links.iter().find(|link| link.name == entry_name(id))
 }
 
 /// What netem on this link of ours has been told, when it is there.

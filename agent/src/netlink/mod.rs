@@ -8,6 +8,7 @@
 //! not asked for is not read.
 
 pub mod attribute;
+pub mod ethtool;
 pub mod link;
 pub mod message;
 pub mod netem;

@@ -155,6 +155,12 @@ pub fn add(link: i32, parent: Handle, handle: Handle, options: &Options) -> Mess
     Message::new(RTM_NEWQDISC, &header(link, handle, parent), &attributes).create()
 }
 
+/// Asks for a qdisc without parameters: refused by those that need some.
+pub fn ask_for(link: i32, kind: &str) -> Message {
+    let attributes = Attributes::new().text(TCA_KIND, kind);
+    Message::new(RTM_NEWQDISC, &header(link, Handle::ANY, Handle::ROOT), &attributes).create()
+}
+
 /// Deletes the root qdisc, and those below it.
 pub fn delete_root(link: i32) -> Message {
     Message::new(RTM_DELQDISC, &header(link, Handle::ANY, Handle::ROOT), &Attributes::new())

@@ -11,6 +11,8 @@ mod carried;
 #[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
+mod emulator;
+#[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
 mod options;
@@ -33,6 +35,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         carried::tests(),
         delay::tests(),
+        emulator::tests(),
         ending::tests(),
         options::tests(),
         refusal::tests(),
