@@ -66,21 +66,20 @@ async fn find_way(
     let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
     let (pod, image) = (pod?, &disruption.image);
     check_pod(&pod)?;
+    let at_once = disruption.warm_up.duration().is_zero();
     let mut say = |text: &str| report.note(text);
     if let Some(session) = reach_agent(cluster, name, &pod, &mut say).await? {
-        if disruption.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
-    } else if let (Some(now), true, true) =
-        (clock, disruption.warm_up.duration().is_zero(), disruption.fits_arguments())
-    {
+    } else if let (Some(now), true) = (clock, at_once && disruption.fits_arguments()) {
         let carried = Carried::new(disruption.plan.clone(), now);
         let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
     } else {
         let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
         installed(report, name, &session);
-        if disruption.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
     }
@@ -233,7 +232,7 @@ impl Run<'_> {
                             Event::InForce { status } => {
                                 self.in_force(&status);
                                 if self.disruption.detach {
-                                    self.report.detached(&status);
+                                    self.report.detached(&status, &self.cluster.flags(&self.name));
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
                             }
@@ -369,8 +368,8 @@ impl Run<'_> {
             exit: Exit::NotClean,
             messages: std::iter::once(message).chain(error.messages).collect(),
             hint: Some(format!(
-                "`kubectl pod-chaos revert -p {}` looks, and clears what is left",
-                self.name
+                "`kubectl pod-chaos revert {}` looks, and clears what is left",
+                self.cluster.flags(&self.name)
             )),
         }
     }

@@ -16,9 +16,15 @@ pub fn event(name: &PodName, event: &Event) -> String {
         }
         Event::InForce { status } => write!(
             text,
-            "in force on {} for {}: {} (fault {})",
+            "{} on {} for {}{}: {} (fault {})",
+            if status.state == FaultState::InForce { "in force" } else { "was in force" },
             status.interface,
             seconds(status.age_ms + status.remaining_ms),
+            // One that came with its agent has begun before anyone could ask.
+            match (status.state, status.age_ms) {
+                (FaultState::InForce, 100..) => format!(", since {}", seconds(status.age_ms)),
+                _ => String::new(),
+            },
             what(status),
             status.fault
         ),
