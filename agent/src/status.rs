@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pod_chaos_protocol::{
-    Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Latency, Netem,
+    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, Latency, Netem,
+    Partition, PartitionMode, Traffic,
 };
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     fault::{
         self,
         gate::{self, Contents},
-        label::Label,
+        label::{Kind, Label},
         netem,
     },
     kernel::{self, Kernel},
@@ -52,10 +53,30 @@ impl Held {
         self.gate.as_ref().map_or(0, Contents::packets)
     }
 
-    /// The interface that is hit: what the kernel hooks into, or else what the label says.
-    pub fn interface(&self) -> Option<Interface> {
-        let hooked = self.gate.as_ref().and_then(Contents::interface);
-        hooked.or_else(|| self.label.as_ref().map(|label| label.interface.clone()))
+    /// The interfaces that are hit: what the kernel hooks into, or else what the label says.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        let hooked = self.gate.as_ref().map(Contents::interfaces).unwrap_or_default();
+        if hooked.is_empty() {
+            return self.label.as_ref().map(|label| label.interfaces.clone()).unwrap_or_default();
+        }
+        hooked
+    }
+
+    /// Which traffic is hit: what the kernel's sets hold.
+    fn traffic(&self) -> Option<Traffic> {
+        let gate = self.gate.as_ref()?;
+        self.label.as_ref()?;
+        let mut traffic = gate.selection().traffic();
+        traffic.sample = gate.sample();
+        Some(traffic)
+    }
+
+    /// What is done to it, if it is a partition.
+    fn partition(&self) -> Option<Partition> {
+        let gate = self.gate.as_ref()?;
+        self.label.as_ref().filter(|label| label.kind == Kind::Partition)?;
+        let mode = if gate.refuses() { PartitionMode::Reject } else { PartitionMode::Drop };
+        Some(Partition { mode, kill_connections: false, new_only: gate.is_new_only() })
     }
 
     /// For how long it has been in force, or was, in milliseconds.
@@ -67,17 +88,38 @@ impl Held {
 
     /// As the plugin is told. `None` for links without a table, which hit nothing and nobody.
     pub fn status(&self) -> Option<FaultStatus> {
-        self.gate.as_ref()?;
+        let directions = self.gate.as_ref()?.selection().directions;
+        let partition = self.partition();
+        let backend = match (partition, &directions[..]) {
+            (Some(Partition { mode: PartitionMode::Reject, .. }), _) => Backend::InetReject,
+            (Some(_), _) => Backend::NetdevDrop,
+            (None, directions) => netem_backend(directions),
+        };
+        let interfaces = self.interfaces();
+        if interfaces.is_empty() {
+            return None;
+        }
         Some(FaultStatus {
             fault: self.id,
             state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
-            interface: self.interface()?,
-            backend: Backend::NetdevEgress,
+            interfaces,
+            traffic: self.traffic(),
+            backend,
             netem: self.netem.and_then(parameters),
+            partition,
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
             packets: self.packets(),
         })
+    }
+}
+
+/// How netem gets the packets of these directions.
+pub fn netem_backend(directions: &[Direction]) -> Backend {
+    match directions {
+        [Direction::Egress, Direction::Ingress] => Backend::NetdevBoth,
+        [Direction::Ingress] => Backend::NetdevIngress,
+        _ => Backend::NetdevEgress,
     }
 }
 
@@ -126,5 +168,8 @@ fn read_netem(
     id: FaultId,
     links: &[Link],
 ) -> Result<Option<NetemOptions>, KernelError> {
-    netem::entry_of(id, links).map_or(Ok(None), |entry| netem::read_netem(kernel, entry.index))
+    // All links of a fault are told the same.
+    let ways = Direction::BOTH.map(|direction| fault::way_in(id, 0, direction));
+    let entry = links.iter().find(|link| ways.contains(&link.name));
+    entry.map_or(Ok(None), |entry| netem::read_netem(kernel, entry.index))
 }

@@ -3,15 +3,15 @@
 use pod_chaos_protocol::FaultId;
 
 use crate::{
-    fault::{Cleared, netem},
+    fault::{self, Cleared},
     kernel::Kernel,
     status::Held,
 };
 
 /// Clears one fault, in force or not.
 pub fn clear(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    // So far every kind of fault is made of the same parts.
-    netem::revert(kernel, id)
+    // Every kind of fault is made of the same parts.
+    fault::clear::revert(kernel, id)
 }
 
 /// Clears those of `held` that no longer hit anything, and returns the others. Only for who holds the

@@ -12,17 +12,27 @@
 //! which serde uses too.
 #![forbid(unsafe_code)]
 
+mod address;
 mod carried;
+mod endpoint;
 mod fault;
 mod message;
 mod name;
+mod port;
+mod sample;
 mod time;
+mod traffic;
 
+pub use address::{BadCidr, Cidr};
 pub use carried::Carried;
-pub use fault::{Fault, Netem, NetemFault, Plan};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use fault::{Fault, Netem, NetemFault, Partition, PartitionMode, Plan};
 pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
 pub use name::{BadName, FaultId, Interface};
+pub use port::{BadPorts, Ports, Protocol};
+pub use sample::{BadShare, Sample, Share};
 pub use time::{BadTime, Latency, RunTime};
+pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Target, Traffic, dns};
 
 /// The version of this protocol. Raised when an older peer would misunderstand a newer one; adding
 /// an optional field or a variant that is only sent on request does not raise it.

@@ -13,8 +13,8 @@ const VERSION: &str = "v1";
 pub struct Label {
     /// The kind of fault.
     pub kind: Kind,
-    /// The interface that is hit.
-    pub interface: Interface,
+    /// The interfaces that are hit, at most [`pod_chaos_protocol::MAX_INTERFACES`].
+    pub interfaces: Vec<Interface>,
     /// When it was put in force.
     pub from_ms: u64,
     /// When the kernel ends it.
@@ -26,12 +26,35 @@ pub struct Label {
 pub enum Kind {
     /// See [`super::netem`].
     Netem,
+    /// See [`super::partition`].
+    Partition,
 }
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Netem, Self::Partition];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Netem => "netem",
+            Self::Partition => "partition",
+        }
+    }
+}
+
+/// Between the names of interfaces; in none of them (`dev_valid_name()` in net/core/dev.c).
+const BETWEEN: char = ':';
 
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: Kind::Netem, interface, from_ms, to_ms } = self;
-        write!(out, "{VERSION} netem {interface} from {from_ms} to {to_ms}")
+        let Self { kind, interfaces, from_ms, to_ms } = self;
+        write!(out, "{VERSION} {} ", kind.word())?;
+        for (number, interface) in interfaces.iter().enumerate() {
+            if number > 0 {
+                write!(out, "{BETWEEN}")?;
+            }
+            write!(out, "{interface}")?;
+        }
+        write!(out, " from {from_ms} to {to_ms}")
     }
 }
 
@@ -46,13 +69,16 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         // An interface's name has no white space in it.
         let words: Vec<_> = text.split(' ').collect();
-        let [VERSION, "netem", interface, "from", from, "to", to] = words[..] else {
+        let [VERSION, kind, interfaces, "from", from, "to", to] = words[..] else {
             return Err(BadLabel);
         };
         let number = |text: &str| text.parse().map_err(|_| BadLabel);
         Ok(Self {
-            kind: Kind::Netem,
-            interface: interface.parse().map_err(|_| BadLabel)?,
+            kind: Kind::ALL.into_iter().find(|one| one.word() == kind).ok_or(BadLabel)?,
+            interfaces: interfaces
+                .split(BETWEEN)
+                .map(|interface| interface.parse().map_err(|_| BadLabel))
+                .collect::<Result<_, _>>()?,
             from_ms: number(from)?,
             to_ms: number(to)?,
         })
@@ -61,6 +87,7 @@ impl FromStr for Label {
 
 #[cfg(test)]
 mod tests {
+    use pod_chaos_protocol::MAX_INTERFACES;
     use proptest::prelude::*;
 
     use super::*;
@@ -68,11 +95,15 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_read_back_and_fits(
-            interface in "[a-z][!-.0-9;-~]{0,13}", from_ms: u64, to_ms: u64
+            names in proptest::collection::vec("[a-z][!-.0-9;-~]{0,14}", 1..=MAX_INTERFACES),
+            partition: bool, from_ms: u64, to_ms: u64
         ) {
-            let interface = interface.parse::<Interface>();
-            prop_assume!(interface.is_ok());
-            let label = Label { kind: Kind::Netem, interface: interface.unwrap(), from_ms, to_ms };
+            let interfaces: Result<Vec<Interface>, _> =
+                names.iter().map(|name| name.parse()).collect();
+            prop_assume!(interfaces.is_ok());
+            let interfaces = interfaces.unwrap();
+            let kind = if partition { Kind::Partition } else { Kind::Netem };
+            let label = Label { kind, interfaces, from_ms, to_ms };
             prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
             // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
             prop_assert!(label.to_string().len() <= 127);
@@ -86,6 +117,7 @@ mod tests {
 
     #[test]
     fn other_versions_are_not_read() {
+        assert_eq!("v1 quake eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v2 netem eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v1 netem eth0 from 1 to 2 more".parse::<Label>(), Err(BadLabel));
     }

@@ -1,19 +1,25 @@
-//! A worse network on the way out of one interface: the kernel's netem, on a link of its own.
+//! A worse network: the kernel's netem, on links of its own.
 //!
-//! The interface keeps its qdisc. The [gate](super::gate) hands the packets that are hit to the first link
-//! of a pair, which sends them through its qdiscs to the second, where the gate has them sent out of the
-//! interface they were meant for:
+//! The interface keeps its qdisc. Of what leaves, the [gate](super::gate) hands the packets that are hit to
+//! the first link of a pair, which sends them through its qdiscs to the second, where the gate has them sent
+//! out of the interface they were meant for. Of what comes in, it hands them to a link that sends them
+//! through the same qdiscs and back to where they came in:
 //!
 //! ```text
 //! pc-0badcafe    tbf 7063: rate 30gbit ── netem 7064:
 //! pc-0badcafex   no qdisc
+//! pc-0badcafei   tbf 7063: rate 30gbit ── netem 7064:
 //! ```
 //!
 //! tbf is there because TCP hands over super-packets of up to 64 KiB: netem would treat each of them as
 //! one packet; tbf splits what is larger than its burst. netem counts packets and not bytes, so it has
 //! to come after that.
 //!
-//! The links are of the kind veth, whose packets the node's end of the pod's wire receives like any other.
+//! For what comes in it is a link of the kind ifb, which is made for that: the interface receives each packet
+//! again, past the programs and rules of its ingress that have seen it before (`ifb_ri_tasklet` of
+//! drivers/net/ifb.c). Nothing else in the kernel can put a packet there.
+//!
+//! For what leaves, the links are of the kind veth, whose packets the node's end of the pod's wire receives like any other.
 //! An ifb link marks its packets (`tc_skip_classify`, drivers/net/ifb.c), and the mark crosses the wire:
 //! there they would pass over `tc ingress` and nf_tables `ingress`, which is where Cilium and Calico with
 //! eBPF route and filter. What is left of this kind is `skb->redirected`, set by any forward of nf_tables:
@@ -22,21 +28,25 @@
 //!
 //! Limits: only Ethernet; veth takes the first bytes of a packet for a frame's header, which those of most
 //! tunnels do not have. Where several CPUs send at the most that the pod can, the pair's second receives on
-//! each of them, and a little more arrives out of order than over the pod's wire alone.
-
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+//! each of them, and a little more arrives out of order than over the pod's wire alone. An interface that
+//! hands over packets with a checksum that its hardware has made of them whole (`CHECKSUM_COMPLETE`) has the
+//! kernel check those by itself on ingress, and say so once in its log: `nf_do_netdev_egress` of
+//! net/netfilter/nf_dup_netdev.c puts the frame's header back without that sum.
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FailureKind, FaultId, Interface, Netem, RunTime};
+use pod_chaos_protocol::{
+    Direction, Failure, FailureKind, FaultId, Interface, Netem, RunTime, Traffic,
+};
 
 use super::{
-    Cleared, entry_address, entry_name, exit_name,
-    gate::{self, Gate},
+    clear::{list_qdiscs, own_links, undone, verified},
+    entry_address, exit_name,
+    gate::{self, Fate, Gate, Way},
+    ingress_name,
     label::{Kind, Label},
-    link_alias, owner_of, table_name,
+    link_alias,
+    selection::Selection,
+    table_name, way_in,
 };
 use crate::{
     clock,
@@ -69,21 +79,15 @@ const NETEM_NANOS_PER_PACKET: u64 = 1_000;
 /// `get_jitter` of net/sched/sch_netem.c: above this a kernel caps it, or worse.
 const JITTER_MAX_NANOS: u64 = i32::MAX as u64;
 
-/// Packets that netem still holds at the end are let out at their time, for at most this long.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
-const DRAIN_STEP: Duration = Duration::from_millis(5);
-
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The fault's id.
     pub id: FaultId,
-    /// The interface that is hit.
-    pub interface: Interface,
-    /// Its index.
-    pub target: i32,
-    /// Its largest packet, in bytes.
-    pub mtu: u32,
+    /// The interfaces that are hit.
+    pub interfaces: Vec<(Interface, Link)>,
+    /// Which of their packets.
+    pub traffic: Traffic,
     /// How much worse it gets.
     pub netem: Netem,
     /// For how long, in milliseconds.
@@ -94,11 +98,12 @@ impl Plan {
     /// Refuses what the kernel would not do as asked.
     pub fn new(
         id: FaultId,
-        (interface, link): (Interface, &Link),
+        interfaces: Vec<(Interface, Link)>,
+        traffic: Traffic,
         netem: Netem,
         running_time: RunTime,
     ) -> Result<Self, Failure> {
-        if !link.ethernet {
+        if let Some((interface, _)) = interfaces.iter().find(|(_, link)| !link.ethernet) {
             let message = format!("`{interface}` is not an Ethernet interface");
             let hint = "packets that go through a tunnel are hit on the interface it goes over";
             return Err(failure(FailureKind::Unsupported, message, Some(hint)));
@@ -108,7 +113,7 @@ impl Plan {
             return refuse(format!("jitter {} is more than netem can do, 2.147s", netem.jitter));
         }
         let timeout_ms = running_time.as_nanos().div_ceil(1_000_000);
-        Ok(Self { id, interface, target: link.index, mtu: link.mtu, netem, timeout_ms })
+        Ok(Self { id, interfaces, traffic, netem, timeout_ms })
     }
 
     fn netem(&self) -> NetemOptions {
@@ -118,14 +123,35 @@ impl Plan {
         NetemOptions { delay, jitter, limit: u32::try_from(limit).unwrap_or(u32::MAX) }
     }
 
-    fn tbf(&self) -> Options {
-        let burst = self.mtu.saturating_add(TBF_BURST_ABOVE_MTU);
+    /// For packets of at most so many bytes, without the Ethernet header.
+    fn tbf(mtu: u32) -> Options {
+        let burst = mtu.saturating_add(TBF_BURST_ABOVE_MTU);
         Options::Tbf { rate: TBF_RATE, burst }
     }
 
-    /// The qdiscs in the order they are made: parent, own handle, parameters.
-    pub fn qdiscs(&self) -> [(Handle, Handle, Options); 2] {
-        [(Handle::ROOT, TBF, self.tbf()), (TBF.class(1), NETEM, Options::Netem(self.netem()))]
+    /// The qdiscs of a link whose packets have at most so many bytes, in the order they are made: parent,
+    /// own handle, parameters.
+    pub fn qdiscs(&self, mtu: u32) -> [(Handle, Handle, Options); 2] {
+        let netem = Options::Netem(self.netem());
+        [(Handle::ROOT, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, netem)]
+    }
+
+    /// The ways of packets, without the links that they go through: interface, its position, direction.
+    fn ways(&self) -> impl Iterator<Item = (&(Interface, Link), usize, Direction)> {
+        let hit = |direction: &Direction| self.traffic.peers(*direction).is_some();
+        self.interfaces.iter().enumerate().flat_map(move |(number, interface)| {
+            let directions = Direction::BOTH.into_iter().filter(hit);
+            directions.map(move |direction| (interface, number, direction))
+        })
+    }
+
+    /// How many links that takes.
+    fn count_links(&self) -> usize {
+        let links = |(_, _, direction)| match direction {
+            Direction::Egress => 2,
+            Direction::Ingress => 1,
+        };
+        self.ways().map(links).sum()
     }
 }
 
@@ -136,13 +162,6 @@ pub struct Applied {
     pub gate: Gate,
 }
 
-impl Applied {
-    /// When the kernel ends it, in milliseconds of [`crate::clock`].
-    pub fn to_ms(&self) -> u64 {
-        self.gate.label.to_ms
-    }
-}
-
 /// Puts the fault in force. When that fails, it undoes what it has made.
 pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     make(kernel, plan).map_err(|failure| undone(kernel, plan.id, failure))
@@ -150,77 +169,57 @@ pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
 
 /// Reads the fault back, compares it with what was asked for, and undoes it when they differ.
 pub fn verify(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<(), Failure> {
-    let compared = compare(kernel, plan, applied).map_err(Failure::from).and_then(|differences| {
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let message =
-            format!("the kernel does not hold what was asked for: {}", differences.join("; "));
-        Err(failure(FailureKind::Kernel, message, None))
-    });
-    compared.map_err(|failure| undone(kernel, plan.id, failure))
-}
-
-/// Ends the fault and clears what it has made, by the id in the names: of this process or another one, in
-/// force or expired, whole or half made. What is not there is fine.
-pub fn revert(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    let mut cleared = Cleared::default();
-    let mut note = |result: Result<(), KernelError>| {
-        let done = result.is_ok();
-        cleared.errors.extend(result.err().map(|error| error.to_string()));
-        done
-    };
-    // The way in is closed first, and the way out only when the packets on their way have taken it.
-    note(gate::close(kernel, id));
-    let closed =
-        gate::read_live(kernel, id).is_ok_and(|live| live.is_none_or(|live| live.is_empty()));
-    let links = own_links(kernel, id).unwrap_or_default();
-    if let (true, Some(entry)) = (closed, entry_of(id, &links)) {
-        drain(kernel, entry.index);
-    }
-    let removed = note(gate::remove(kernel, id));
-    // The kernel drops what an open gate hands to a link that is gone.
-    for link in links.iter().filter(|_| closed || removed) {
-        match kernel.route.request(&link::delete(link.index)) {
-            // The other one of the pair went with the first.
-            Err(refusal) if refusal.errno == Errno::ENODEV => {}
-            deleted => {
-                note(deleted.doing(|| format!("delete the link {}", link.name)));
-            }
-        }
-    }
-    match gate::exists(kernel, id) {
-        Ok(false) => {}
-        Ok(true) => cleared.left.push(format!("table netdev {}", table_name(id))),
-        Err(error) => cleared.errors.push(error.to_string()),
-    }
-    match own_links(kernel, id) {
-        Ok(links) => cleared.left.extend(links.iter().map(|link| format!("link {}", link.name))),
-        Err(error) => cleared.errors.push(error.to_string()),
-    }
-    cleared
+    let compared = compare(kernel, plan, applied);
+    verified(kernel, plan.id, compared)
 }
 
 fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    let entry = make_links(kernel, plan)?;
-    let (from_ms, interface) = (clock::now_ms(), plan.interface.clone());
-    let label = Label { kind: Kind::Netem, interface, from_ms, to_ms: from_ms + plan.timeout_ms };
-    let Plan { id, timeout_ms, target, .. } = *plan;
-    let gate = Gate { id, label, timeout_ms, target, entry };
+    let mut ways = Vec::new();
+    for ((interface, link), number, direction) in plan.ways() {
+        let entry = make_links(kernel, plan, link.mtu, number, direction)?;
+        let (interface, target) = (interface.clone(), link.index);
+        ways.push(Way { number, interface, target, direction, fate: Fate::Through(entry) });
+    }
+    let from_ms = clock::now_ms();
+    let interfaces = plan.interfaces.iter().map(|(name, _)| name.clone()).collect();
+    let label = Label { kind: Kind::Netem, interfaces, from_ms, to_ms: from_ms + plan.timeout_ms };
+    let selection = Selection::new(&plan.traffic);
+    let Plan { id, timeout_ms, .. } = *plan;
+    let sample = plan.traffic.sample;
+    let gate = Gate { id, label, timeout_ms, ways, selection, sample, new_only: false };
     gate.open(kernel)?;
     Ok(Applied { gate })
 }
 
-/// Makes the pair of links with its qdiscs, and returns the index of the first. No packet comes near it yet.
-fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
-    let (name, exit) = (&entry_name(plan.id), &exit_name(plan.id));
-    let pair = link::create_pair([name, exit], entry_address(plan.id), plan.mtu);
-    kernel.route.request(&pair).map_err(|refusal| match refusal.errno {
-        Errno::EOPNOTSUPP => kernel::lacks(&["veth"]),
+/// Makes the links of one way with their qdiscs, and returns the index of the one that packets go into. No
+/// packet comes near it yet.
+fn make_links(
+    kernel: &mut Kernel,
+    plan: &Plan,
+    mtu: u32,
+    number: usize,
+    direction: Direction,
+) -> Result<i32, Failure> {
+    let name = &way_in(plan.id, number, direction);
+    let (names, kind, message) = match direction {
+        Direction::Egress => {
+            let exit = exit_name(plan.id, number);
+            let pair = link::create_pair([name, &exit], entry_address(plan.id), mtu);
+            (vec![name.clone(), exit], "veth", pair)
+        }
+        Direction::Ingress => {
+            let name = ingress_name(plan.id, number);
+            let link = link::create_ifb(&name, mtu);
+            (vec![name], "ifb", link)
+        }
+    };
+    kernel.route.request(&message).map_err(|refusal| match refusal.errno {
+        Errno::EOPNOTSUPP => kernel::lacks(&[kind]),
         _ => KernelError::new(format!("make the link {name}"), refusal).into(),
     })?;
-    let links = own_links(kernel, plan.id)?;
-    let Some(entry) = entry_of(plan.id, &links).map(|link| link.index) else {
+    let mut links = own_links(kernel, plan.id)?;
+    links.retain(|link| names.contains(&link.name));
+    let Some(entry) = links.iter().find(|link| link.name == *name).map(|link| link.index) else {
         let message = format!("the link {name} was gone as soon as it was made");
         return Err(failure(FailureKind::Kernel, message, None));
     };
@@ -232,11 +231,11 @@ fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
         // Else it would get an address that the pod's processes can see. A kernel without IPv6 refuses.
         let _ = request(&link::set_no_addresses(*index), "switch off the addresses");
     }
-    for (parent, handle, options) in plan.qdiscs() {
+    for (parent, handle, options) in plan.qdiscs(mtu) {
         let message = qdisc::add(entry, parent, handle, &options);
         kernel.route.request(&message).map_err(|refusal| {
             if refusal.errno == Errno::ENOENT {
-                return kernel::lacks(&missing_qdiscs(kernel, entry, plan));
+                return kernel::lacks(&missing_qdiscs(kernel, entry, plan, mtu));
             }
             let doing = format!("add the qdisc {} at {parent} of the link {name}", options.kind());
             KernelError::new(doing, refusal).into()
@@ -253,8 +252,8 @@ fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
 }
 
 /// Finds out which kinds of qdisc the kernel does not have, by trying them on our own link.
-fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan) -> Vec<&'static str> {
-    let kinds = [("sch_tbf", plan.tbf()), ("sch_netem", Options::Netem(plan.netem()))];
+fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan, mtu: u32) -> Vec<&'static str> {
+    let kinds = [("sch_tbf", Plan::tbf(mtu)), ("sch_netem", Options::Netem(plan.netem()))];
     let missing = kinds.into_iter().filter(|(_, options)| {
         // There may be none.
         let _ = kernel.route.request(&qdisc::delete_root(link));
@@ -275,25 +274,36 @@ fn compare(
     };
     let mut differences = applied.gate.compare(&contents);
     let links = own_links(kernel, plan.id)?;
-    let entry = entry_of(plan.id, &links).map(|link| link.index);
-    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.gate.entry) {
+    if links.len() != plan.count_links() || !links.iter().all(|link| link.up) {
         differences.push(format!("links: {links:?}"));
     }
-    let qdiscs = list_qdiscs(kernel, applied.gate.entry)?;
-    for (parent, handle, options) in plan.qdiscs() {
-        let found = qdiscs.iter().find(|qdisc| qdisc.parent == parent);
-        let same = found.is_some_and(|qdisc| {
-            qdisc.kind == options.kind()
-                && qdisc.handle == handle
-                && match options {
-                    Options::Netem(netem) => {
-                        qdisc.netem().is_some_and(|read| same_netem(read, netem))
+    for ((_, link), number, direction) in plan.ways() {
+        let name = way_in(plan.id, number, direction);
+        let entry = links.iter().find(|link| link.name == name).map(|link| link.index);
+        let gated =
+            applied.gate.ways.iter().find(|way| (way.number, way.direction) == (number, direction));
+        let (Some(entry), true) = (entry, gated.map(|way| way.fate) == entry.map(Fate::Through))
+        else {
+            differences.push(format!("link {name}: {entry:?}"));
+            continue;
+        };
+        let qdiscs = list_qdiscs(kernel, entry)?;
+        for (parent, handle, options) in plan.qdiscs(link.mtu) {
+            let found = qdiscs.iter().find(|qdisc| qdisc.parent == parent);
+            let same = found.is_some_and(|qdisc| {
+                qdisc.kind == options.kind()
+                    && qdisc.handle == handle
+                    && match options {
+                        Options::Netem(netem) => {
+                            qdisc.netem().is_some_and(|read| same_netem(read, netem))
+                        }
+                        Options::Tbf { .. } => true,
                     }
-                    Options::Tbf { .. } => true,
-                }
-        });
-        if !same {
-            differences.push(format!("qdisc at {parent}: {found:?} instead of {options:?}"));
+            });
+            if !same {
+                differences
+                    .push(format!("qdisc of {name} at {parent}: {found:?} instead of {options:?}"));
+            }
         }
     }
     Ok(differences)
@@ -306,52 +316,9 @@ fn same_netem(read: NetemOptions, asked: NetemOptions) -> bool {
         && read.jitter.abs_diff(asked.jitter) < 64
 }
 
-/// Undoes what was begun, and says so when that fails too.
-pub fn undone(kernel: &mut Kernel, id: FaultId, failure: Failure) -> Failure {
-    let cleared = revert(kernel, id);
-    if cleared.is_clean() {
-        return failure;
-    }
-    let rest = [cleared.errors, cleared.left].concat().join("; ");
-    Failure {
-        kind: FailureKind::NotClean,
-        message: format!("{}; and undoing it failed: {rest}", failure.message),
-        hint: failure.hint,
-    }
-}
-
-/// Those of the fault's own links that are there.
-fn own_links(kernel: &mut Kernel, id: FaultId) -> Result<Vec<Link>, KernelError> {
-    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
-    Ok(links.into_iter().filter(|link| owner_of(link) == Some(id)).collect())
-}
-
-/// The one of the fault's links into which packets go.
-pub fn entry_of(id: FaultId, links: &[Link]) -> Option<&Link> {
-    links.iter().find(|link| link.name == entry_name(id))
-}
-
 /// What netem on this link of ours has been told, when it is there.
 pub fn read_netem(kernel: &mut Kernel, link: i32) -> Result<Option<NetemOptions>, KernelError> {
     Ok(list_qdiscs(kernel, link)?.iter().find(|qdisc| qdisc.handle == NETEM).and_then(Qdisc::netem))
-}
-
-fn list_qdiscs(kernel: &mut Kernel, link: i32) -> Result<Vec<Qdisc>, KernelError> {
-    qdisc::list(&mut kernel.route, link).doing(|| format!("list the qdiscs of link {link}"))
-}
-
-/// Waits until the link holds no packets: without a way out they would be lost.
-fn drain(kernel: &mut Kernel, link: i32) {
-    let start = Instant::now();
-    let holds_packets = |kernel: &mut Kernel| {
-        let qdiscs = list_qdiscs(kernel, link).unwrap_or_default();
-        qdiscs.iter().any(|qdisc| qdisc.parent == Handle::ROOT && qdisc.queued > 0)
-    };
-    while start.elapsed() < DRAIN_MAX && holds_packets(kernel) {
-        thread::sleep(DRAIN_STEP);
-    }
-    // The last ones have left the qdisc, and wait for the kernel to receive them at the other end.
-    thread::sleep(DRAIN_STEP);
 }
 
 #[cfg(test)]
@@ -374,8 +341,14 @@ mod tests {
         running_time: &str,
     ) -> Result<Plan, Failure> {
         let netem = Netem { delay: delay.parse().unwrap(), jitter: jitter.parse().unwrap() };
-        let interface = ("eth0".parse().unwrap(), link);
-        Plan::new(FaultId::new(1), interface, netem, running_time.parse().unwrap())
+        let interface = ("eth0".parse().unwrap(), link.clone());
+        Plan::new(
+            FaultId::new(1),
+            vec![interface],
+            Traffic::default(),
+            netem,
+            running_time.parse().unwrap(),
+        )
     }
 
     #[test]
@@ -387,10 +360,8 @@ mod tests {
 
     #[test]
     fn a_frame_of_any_mtu_passes_the_token_bucket() {
-        let mut plan = plan("100ms", "0", "30").unwrap();
-        assert_eq!(plan.tbf(), Options::Tbf { rate: TBF_RATE, burst: 2000 });
-        plan.mtu = 9001;
-        assert_eq!(plan.tbf(), Options::Tbf { rate: TBF_RATE, burst: 9501 });
+        assert_eq!(Plan::tbf(1500), Options::Tbf { rate: TBF_RATE, burst: 2000 });
+        assert_eq!(Plan::tbf(9001), Options::Tbf { rate: TBF_RATE, burst: 9501 });
     }
 
     #[test]
