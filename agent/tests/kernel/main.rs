@@ -13,6 +13,10 @@ mod delay;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
+mod ingress;
+#[cfg(target_os = "linux")]
+mod partition;
+#[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
 mod probe;
@@ -21,6 +25,12 @@ mod refusal;
 #[cfg(target_os = "linux")]
 mod requirement;
 #[cfg(target_os = "linux")]
+mod services;
+#[cfg(target_os = "linux")]
+mod side_by_side;
+#[cfg(target_os = "linux")]
+mod targets;
+#[cfg(target_os = "linux")]
 mod waiting;
 
 #[cfg(target_os = "linux")]
@@ -28,9 +38,18 @@ fn main() -> std::process::ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Tests measure time: one after the other, unless someone insists.
     arguments.test_threads.get_or_insert(1);
-    let tests =
-        [carried::tests(), delay::tests(), ending::tests(), refusal::tests(), waiting::tests()]
-            .concat_all();
+    let tests = [
+        carried::tests(),
+        delay::tests(),
+        ending::tests(),
+        ingress::tests(),
+        partition::tests(),
+        refusal::tests(),
+        side_by_side::tests(),
+        targets::tests(),
+        waiting::tests(),
+    ]
+    .concat_all();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
