@@ -1,14 +1,20 @@
 //! The command line, as clap structs; [`crate::plan`] makes sense of it.
 
 mod agent;
+mod course;
 mod disrupt;
 mod faults;
+mod partition;
+mod traffic;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
+pub use course::CourseArgs;
 pub use disrupt::DisruptArgs;
 pub use faults::{RevertArgs, StatusArgs};
+pub use partition::PartitionArgs;
+pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 
 use crate::plan::{Namespace, PodName};
 
@@ -41,6 +47,8 @@ pub enum Command {
     Uninstall(UninstallArgs),
     /// Make a pod's network worse
     Disrupt(DisruptArgs),
+    /// Cut a pod off from others
+    Partition(PartitionArgs),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

@@ -1,9 +1,9 @@
 //! What `disrupt` was asked to do.
 
-use pod_chaos_protocol::{Fault, FaultId, Latency, Netem, NetemFault, Plan};
+use pod_chaos_protocol::{Fault, Latency, Netem, NetemFault};
 
-use super::{Image, WarmUp};
-use crate::cli::DisruptArgs;
+use super::{BadTrafficFlags, Intent, traffic::traffic};
+use crate::cli::{DirectionFlag, DisruptArgs};
 
 /// Why the flags of `disrupt` make no sense together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,22 +19,12 @@ pub enum BadDisruption {
         /// As given.
         jitter: Latency,
     },
+    /// About which traffic.
+    #[error(transparent)]
+    Traffic(#[from] BadTrafficFlags),
 }
 
-/// A network fault and how to bring it about.
-#[derive(Clone, Debug)]
-pub struct Disruption {
-    /// For the agent.
-    pub plan: Plan,
-    /// Where an agent comes from when there is none.
-    pub image: Image,
-    /// Before the start.
-    pub warm_up: WarmUp,
-    /// Return as soon as the fault is in force.
-    pub detach: bool,
-}
-
-impl TryFrom<&DisruptArgs> for Disruption {
+impl TryFrom<&DisruptArgs> for Intent {
     type Error = BadDisruption;
 
     fn try_from(args: &DisruptArgs) -> Result<Self, BadDisruption> {
@@ -45,18 +35,11 @@ impl TryFrom<&DisruptArgs> for Disruption {
         if jitter > delay {
             return Err(BadDisruption::TooMuchJitter { delay, jitter });
         }
-        Ok(Self {
-            plan: Plan {
-                id: FaultId::new(rand::random()),
-                running_time: args.running_time,
-                fault: Fault::Netem(NetemFault {
-                    interface: args.interface.clone(),
-                    netem: Netem { delay, jitter },
-                }),
-            },
-            image: args.agent.image.clone(),
-            warm_up: args.warm_up,
-            detach: args.detach,
-        })
+        let traffic = traffic(&args.traffic, DirectionFlag::Egress)?;
+        let fault = Fault::Netem(NetemFault { netem: Netem { delay, jitter } });
+        let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
+        intent.plan.replace = args.traffic.replace;
+        intent.spare_node = !args.traffic.include_probes;
+        Ok(intent)
     }
 }

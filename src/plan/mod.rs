@@ -2,10 +2,15 @@
 
 mod disruption;
 mod image;
+mod intent;
 mod name;
+mod partition;
+mod traffic;
 mod warm_up;
 
-pub use disruption::{BadDisruption, Disruption};
+pub use disruption::BadDisruption;
 pub use image::{BadImage, Image};
+pub use intent::Intent;
 pub use name::{BadName, Namespace, PodName};
+pub use traffic::BadTrafficFlags;
 pub use warm_up::{BadWarmUp, WarmUp};

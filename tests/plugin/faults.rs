@@ -28,9 +28,11 @@ fn fault_status(request: &Request) -> FaultStatus {
     FaultStatus {
         fault,
         state: FaultState::InForce,
-        interface: "eth0".parse().unwrap(),
+        interfaces: vec!["eth0".parse().unwrap()],
+        traffic: None,
         backend: Backend::NetdevEgress,
         netem: Some(Netem { delay: "100ms".parse().unwrap(), jitter: "0".parse().unwrap() }),
+        partition: None,
         age_ms: 0,
         remaining_ms: 1000,
         packets: 7,
@@ -62,7 +64,7 @@ fn good(request: &Request) -> Vec<Line> {
     match request {
         Request::Apply { .. } => {
             let probed = Event::Probed {
-                interface: "eth0".parse().unwrap(),
+                interfaces: vec!["eth0".parse().unwrap()],
                 backend: Backend::NetdevEgress,
                 kernel: "6.12.0".to_owned(),
             };

@@ -59,8 +59,13 @@ const INSIDE: [&str; 14] = [
 /// A pod whose peer has two addresses of each version and answers on some ports.
 fn pod_with_services() -> (Pod, Services) {
     let pod = Pod::new();
-    pod.outside
-        .run(&format!("ip addr add {OTHER4}/24 dev eth0; ip addr add {OTHER6}/64 dev eth0 nodad"));
+    // What is sent to the first address is answered from there.
+    pod.outside.run(&format!(
+        "ip addr add {OTHER4}/24 dev eth0
+         ip addr add {OTHER6}/64 dev eth0 nodad
+         ip route add 10.9.0.1 dev eth0 src {PEER4}
+         ip route add fd00:9::1 dev eth0 src {PEER6}"
+    ));
     pod.settle_ipv6("eth0", PEER6);
     let services = Services::start(&pod.outside, &[53, 80, 81]);
     (pod, services)
