@@ -89,7 +89,8 @@ pub fn pod(change: &Value) -> Value {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {"containers": [{"name": "web", "image": "web"}]},
-        "status": {"phase": "Running"},
+        "status": {"phase": "Running", "hostIP": "192.168.7.1",
+                   "hostIPs": [{"ip": "192.168.7.1"}, {"ip": "fd07::1"}]},
     });
     merge(&mut pod, change);
     pod
@@ -357,6 +358,7 @@ where
     let version = "0.1.0".to_owned();
     stream.send(line(&protocol::Event::Hello { protocol, version })).await?;
     let mut queue = std::collections::VecDeque::new();
+    let mut heard = Vec::new();
     loop {
         let pause = queue.front().map(|(pause, _)| Duration::from_millis(*pause));
         tokio::select! {
@@ -365,7 +367,13 @@ where
                 let data = message?.into_data();
                 // Channel 0 is stdin; anything else closes it.
                 let Some((0, text)) = data.split_first() else { return stream.close(None).await };
-                let request: protocol::Request = serde_json::from_slice(text).unwrap();
+                // A long line comes in several messages.
+                heard.extend_from_slice(text);
+                if heard.last() != Some(&b'\n') {
+                    continue;
+                }
+                let request: protocol::Request =
+                    serde_json::from_slice(&std::mem::take(&mut heard)).unwrap();
                 state.lock().unwrap().agent_heard.push(request.clone());
                 queue = says(&request).into();
             }

@@ -10,6 +10,7 @@ use crate::{FaultId, Interface, Netem, Partition, Plan, Traffic};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Request {
     /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
     /// [`Event::InForce`], [`Event::Ended`], or [`Event::Failed`]. While it runs, a
@@ -38,6 +39,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Event {
     /// The first line, always.
     Hello {
