@@ -37,7 +37,7 @@ pub struct InForce {
 /// Puts a fault in force and reads it back; undoes it when that fails. `say` is told what was found
 /// before anything is changed.
 pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
-    plan.traffic.check().map_err(partition::bad_traffic)?;
+    plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let held = status::scan(&mut kernel)?;

@@ -6,6 +6,7 @@ use super::{CourseArgs, PodArgs, TrafficArgs, agent::ImageArgs};
 
 /// Flags of `partition`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "\
 Without --to, --from and --direction, the pod is cut off in both directions.
 

@@ -59,7 +59,7 @@ impl Plan {
                 return refuse(format!("{protocol} has no connections that could be opened"));
             }
             traffic.protocol = Some(Protocol::Tcp);
-            traffic.check().map_err(bad_traffic)?;
+            traffic.check().map_err(|error| bad_traffic(&error))?;
         }
         if partition.new_only && partition.kill_connections {
             return refuse("connections cannot both be killed and go on".to_owned());
@@ -102,7 +102,7 @@ impl Plan {
 }
 
 /// As the plugin is told that nothing would be hit.
-pub fn bad_traffic(error: BadTraffic) -> Failure {
+pub fn bad_traffic(error: &BadTraffic) -> Failure {
     failure(FailureKind::BadRequest, error.to_string(), error.hint())
 }
 

@@ -105,7 +105,7 @@ fn ends_by_the_timer_when_all_agents_are_killed() {
         }
     }
     println!("the last late packet was sent {last:?} after the start");
-    assert!(last > Duration::from_millis(1000) && last < Duration::from_millis(1800), "{last:?}");
+    assert!(last > Duration::from_secs(1) && last < Duration::from_millis(1800), "{last:?}");
     let rest = pod.leftovers();
     assert_eq!(rest, ["pc-00000001i", "pod-chaos-00000001"]);
     pod.ask(&revert());
@@ -124,7 +124,7 @@ fn transfer_in(pod: &Pod, length: usize) -> Duration {
         finished.send((received, Instant::now()))
     });
     wait.recv().unwrap();
-    let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
     let sent = bytes.clone();
     let start = Instant::now();
     pod.outside.spawn(move || TcpStream::connect("10.9.0.1:9").unwrap().write_all(&bytes).unwrap());
