@@ -30,6 +30,9 @@ const LINK: i32 = 5;
 const ID: FaultId = FaultId::new(0x0bad_cafe);
 const TABLE: TableId<'_> = TableId { family: Family::Netdev, name: "pod-chaos-0badcafe" };
 
+/// `NFT_MSG_NEWRULE` of nf_tables.
+const NEW_RULE: u16 = 0x0a06;
+
 /// The messages of a capture.
 fn capture(name: &str) -> Vec<Message> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name);
@@ -159,7 +162,7 @@ fn gate(kind: Kind, traffic: serde_json::Value, new_only: bool, fate: Fate) -> G
 /// packet's EtherType: a look at the version of IP.
 fn without_version_again(message: &Message) -> Vec<u8> {
     let body = &message.body;
-    let rule = message.kind == 10 << 8 | 6 && body[0] == Family::Inet as u8;
+    let rule = message.kind == NEW_RULE && body[0] == Family::Inet as u8;
     let Some(list) = attribute::find(&body[4..], 4).filter(|_| rule) else { return body.clone() };
     let mut expressions: Vec<_> = attribute::read(list).map(|(_, value)| value.to_vec()).collect();
     // NFTA_EXPR_DATA of `meta` with NFTA_META_KEY of NFT_META_NFPROTO, and the comparison behind it.
@@ -177,7 +180,7 @@ fn without_version_again(message: &Message) -> Vec<u8> {
 /// The same messages but for their sequence, which differs between kinds of object and between sets.
 fn assert_same_table(gate: &Gate, file: &str) {
     // Sets and their elements; the order of chains and that of rules matter.
-    const UNORDERED: [u16; 2] = [10 << 8 | 9, 10 << 8 | 12];
+    const UNORDERED: [u16; 2] = [0x0a09, 0x0a0c];
     let ours = gate.transaction();
     let theirs = capture(file);
     // The first and the last are the frame of the batch.
@@ -204,7 +207,7 @@ fn assert_same_table(gate: &Gate, file: &str) {
     assert_eq!(ours.len(), theirs.len(), "{file}");
     for (part, message) in &ours {
         // nft adds to what is there already; the agent must not: NLM_F_EXCL.
-        let is_rule = message.kind == 10 << 8 | 6;
+        let is_rule = message.kind == NEW_RULE;
         let order = NLM_F_REQUEST | NLM_F_CREATE | if is_rule { NLM_F_APPEND } else { NLM_F_EXCL };
         assert_eq!(message.flags, order, "{part:?}");
     }
