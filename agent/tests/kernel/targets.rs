@@ -212,10 +212,10 @@ fn everything_but_loopback_and_neighbour_discovery() {
         for what in loopback {
             assert!(passes(&pod.inside, what), "{what} with {mode}");
         }
-        // Who asks for a neighbour is answered: the pod stays on its network.
-        pod.inside.run("ip -6 neigh flush dev eth0; ip neigh flush dev eth0");
-        let _ = passes(&pod.inside, "ping fd00:9::2");
-        let neighbours = pod.inside.run("ip -6 neigh show dev eth0");
+        // Who asks for the pod as a neighbour is answered: it stays on its network.
+        pod.outside.run("ip -6 neigh flush dev eth0");
+        assert!(!passes(&pod.outside, "ping fd00:9::1"), "{mode}");
+        let neighbours = pod.outside.run("ip -6 neigh show fd00:9::1 dev eth0");
         assert!(neighbours.contains("lladdr"), "{mode}: {neighbours}");
         agent.send(&revert());
         agent.ended();
