@@ -8,8 +8,9 @@ use pod_chaos_protocol::{
 };
 
 use crate::{
+    backend,
     error::{Doing, failure},
-    fault::{clear::undone, connections, label::Label, netem, partition},
+    fault::{clear::undone, connections, emulator, label::Label, netem, partition},
     interface,
     kernel::{self, Kernel},
     lock::Lock,
@@ -44,7 +45,7 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
     let (live, cleared) = sweep::sweep(&mut kernel, held);
     sweep::report(&cleared);
     let interfaces = interface::choose(&mut kernel, &plan.traffic.interfaces)?;
-    let prepared = Prepared::new(plan, interfaces)?;
+    let prepared = Prepared::new(&mut kernel, plan, interfaces)?;
     let in_the_way = overlap::find(&live, plan.id, prepared.interfaces(), &plan.traffic);
     if !plan.replace || in_the_way.iter().any(|fault| fault.id == plan.id) {
         overlap::refuse(&in_the_way)?;
@@ -58,16 +59,32 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
 
 /// A fault that can be made, as far as is known without trying.
 enum Prepared {
-    Netem(netem::Plan),
+    Netem(netem::Plan, Backend),
+    Emulated(emulator::Plan),
     Partition(partition::Plan),
 }
 
 impl Prepared {
-    fn new(plan: &Plan, interfaces: Vec<(Interface, Link)>) -> Result<Self, Failure> {
+    fn new(
+        kernel: &mut Kernel,
+        plan: &Plan,
+        interfaces: Vec<(Interface, Link)>,
+    ) -> Result<Self, Failure> {
         let (id, traffic, time) = (plan.id, plan.traffic.clone(), plan.running_time);
         match &plan.fault {
             Fault::Netem(fault) => {
-                netem::Plan::new(id, interfaces, traffic, fault.netem, time).map(Self::Netem)
+                let hit = |direction: &Direction| traffic.peers(*direction).is_some();
+                let directions: Vec<_> = Direction::BOTH.into_iter().filter(hit).collect();
+                let backend = backend::choose(kernel, fault.backend, &directions)?;
+                let plan = netem::Plan::new(id, interfaces, traffic, fault.netem.clone(), time)?;
+                if backend == Backend::Userspace {
+                    return emulator::Plan::new(plan).map(Self::Emulated);
+                }
+                if backend != backend::by_netem(&directions) {
+                    let message = format!("this agent cannot do such a fault by {backend:?}");
+                    return Err(failure(FailureKind::BadRequest, message, None));
+                }
+                Ok(Self::Netem(plan, backend))
             }
             Fault::Partition(fault) => {
                 partition::Plan::new(id, interfaces, traffic, *fault, time).map(Self::Partition)
@@ -82,18 +99,16 @@ impl Prepared {
 
     fn interfaces(&self) -> &[(Interface, Link)] {
         match self {
-            Self::Netem(plan) => &plan.interfaces,
+            Self::Netem(plan, _) => &plan.interfaces,
+            Self::Emulated(plan) => std::slice::from_ref(&plan.interface),
             Self::Partition(plan) => &plan.interfaces,
         }
     }
 
     fn backend(&self) -> Backend {
         match self {
-            Self::Netem(plan) => {
-                let hit = |direction: &Direction| plan.traffic.peers(*direction).is_some();
-                let directions: Vec<_> = Direction::BOTH.into_iter().filter(hit).collect();
-                status::netem_backend(&directions)
-            }
+            Self::Netem(_, backend) => *backend,
+            Self::Emulated(_) => Backend::Userspace,
             Self::Partition(plan) => match plan.partition.mode {
                 PartitionMode::Reject => Backend::InetReject,
                 _ => Backend::NetdevDrop,
@@ -113,11 +128,17 @@ impl Prepared {
     ) -> Result<InForce, Failure> {
         let kernel_now = &mut kernel;
         let (gate, monitor) = match &self {
-            Self::Netem(plan) => {
+            // Each listens first, then reads back: what happens from here on is not missed.
+            Self::Netem(plan, _) => {
                 let applied = netem::apply(kernel_now, plan)?;
-                // Listen first, then read back: what happens from here on is not missed.
                 let monitor = monitor();
                 netem::verify(kernel_now, plan, &applied)?;
+                (applied.gate, monitor)
+            }
+            Self::Emulated(plan) => {
+                let applied = emulator::apply(kernel_now, plan)?;
+                let monitor = monitor();
+                emulator::verify(kernel_now, plan, &applied)?;
                 (applied.gate, monitor)
             }
             Self::Partition(plan) => {

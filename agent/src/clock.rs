@@ -4,11 +4,21 @@
 //! nf_tables sets. Nobody can set it, and all processes of a node read the same value, so that one
 //! agent can read what another one wrote down.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the node started, not counting suspension.
 pub fn now_ms() -> u64 {
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds of the same.
+pub fn now_ns() -> u64 {
+    u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn now() -> Duration {
     // The kernel always has this clock: clock_gettime(2) fails only for a clock that does not exist.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(std::time::Duration::ZERO, Into::into);
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into)
 }

@@ -7,11 +7,13 @@
 //!
 //! A library only so that its tests can reach the parts.
 #![cfg(target_os = "linux")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod apply;
+pub mod backend;
 pub mod carried;
 pub mod clock;
+pub mod emulate;
 pub mod error;
 pub mod fault;
 pub mod interface;
@@ -24,5 +26,6 @@ pub mod serve;
 pub mod status;
 pub mod stop;
 pub mod sweep;
+pub mod sys;
 pub mod wait;
 pub mod waiting;

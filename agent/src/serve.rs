@@ -24,7 +24,10 @@ use crate::{
     carried::{self, Outcome},
     clock,
     error::failure,
-    fault::{Cleared, gate, label::Label},
+    fault::{
+        self, Cleared, emulator, gate,
+        label::{Kind, Label},
+    },
     kernel::Kernel,
     lines::{self, Lines},
     lock::Lock,
@@ -121,7 +124,7 @@ impl Conversation {
         };
         let InForce { mut kernel, label, status, monitor } = in_force?;
         say(&Event::InForce { status });
-        let by = self.wait_for_end(&mut kernel, plan.id, label.to_ms, monitor);
+        let by = self.wait_for_end(&mut kernel, plan.id, &label, monitor);
         say(&end(&mut kernel, plan.id, by, &label));
         Ok(())
     }
@@ -131,9 +134,10 @@ impl Conversation {
         &mut self,
         kernel: &mut Kernel,
         id: FaultId,
-        to_ms: u64,
+        label: &Label,
         mut monitor: Option<Monitor>,
     ) -> Ending {
+        let to_ms = label.to_ms;
         loop {
             // An error of poll itself must not leave the fault without its agent.
             let happening = self.next(Some(to_ms), monitor.as_mut()).unwrap_or(Happening::Signal);
@@ -144,7 +148,7 @@ impl Conversation {
                 }
                 Happening::Signal => return Ending::Request,
                 Happening::News(news) => {
-                    if concerns(&news, id) && !is_open(kernel, id) {
+                    if concerns(&news, id) && !hits(kernel, id, label.kind) {
                         let early = clock::now_ms() + TIMER_SLACK_MS < to_ms;
                         return if early { Ending::Elsewhere } else { Ending::Timer };
                     }
@@ -239,19 +243,23 @@ fn concerns(news: &News, id: FaultId) -> bool {
     match news {
         News::Lost => true,
         News::Tables(tables) => {
-            tables.iter().any(|table| crate::fault::id_of_table(table) == Some(id))
+            tables.iter().any(|table| fault::id_of_any_table(table) == Some(id))
         }
     }
 }
 
 /// Whether the fault still hits packets. When the kernel does not say, it may.
-fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
-    gate::read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
+fn hits(kernel: &mut Kernel, id: FaultId, kind: Kind) -> bool {
+    let works = match kind {
+        Kind::Netem | Kind::Partition => true,
+        Kind::Emulated => emulator::is_at_work(kernel, id).unwrap_or(true),
+    };
+    works && gate::is_open(kernel, id)
 }
 
 /// Waits until the kernel's timer has expired: it is due, and off by a few milliseconds at most.
 fn await_timer(kernel: &mut Kernel, id: FaultId, to_ms: u64) {
-    while is_open(kernel, id) && clock::now_ms() < to_ms + TIMER_PATIENCE_MS {
+    while gate::is_open(kernel, id) && clock::now_ms() < to_ms + TIMER_PATIENCE_MS {
         std::thread::sleep(TIMER_STEP);
     }
 }

@@ -1,17 +1,17 @@
 //! What the kernel holds of faults: read from it, and from nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pod_chaos_protocol::{
-    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, Latency, Netem,
-    Partition, PartitionMode, Traffic,
+    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, Netem, Partition,
+    PartitionMode, Traffic,
 };
 
 use crate::{
-    clock,
+    backend, clock,
     error::{Doing, KernelError},
     fault::{
-        self,
+        self, emulation, emulator,
         gate::{self, Contents},
         label::{Kind, Label},
         netem,
@@ -19,8 +19,8 @@ use crate::{
     kernel::{self, Kernel},
     netlink::{
         link::{self, Link},
+        netem::NetemOptions,
         nftables,
-        qdisc::NetemOptions,
     },
 };
 
@@ -33,8 +33,12 @@ pub struct Held {
     pub gate: Option<Contents>,
     /// What its table says about itself, when this agent can read it.
     pub label: Option<Label>,
-    /// What netem has been told, when its links are there.
-    pub netem: Option<NetemOptions>,
+    /// What netem has been told, and the MTU of its link, when its links are there.
+    pub netem: Option<(NetemOptions, u32)>,
+    /// Whether its emulator lives.
+    pub emulator: bool,
+    /// What that has been told.
+    pub emulated: Option<Netem>,
 }
 
 impl Held {
@@ -43,8 +47,22 @@ impl Held {
         self.remaining_ms() > 0
     }
 
+    /// Whether the process has died that it needs: what its gate lets in goes its way.
+    pub fn is_abandoned(&self) -> bool {
+        self.kind() == Kind::Emulated && !self.emulator && self.timer_ms() > 0
+    }
+
     /// For how much longer, in milliseconds.
     pub fn remaining_ms(&self) -> u64 {
+        if self.is_abandoned() { 0 } else { self.timer_ms() }
+    }
+
+    fn kind(&self) -> Kind {
+        self.label.as_ref().map_or(Kind::Netem, |label| label.kind)
+    }
+
+    /// What the gate's timer has left.
+    fn timer_ms(&self) -> u64 {
         self.gate.as_ref().and_then(Contents::remaining_ms).unwrap_or(0)
     }
 
@@ -73,8 +91,7 @@ impl Held {
 
     /// What is done to it, if it is a partition.
     fn partition(&self) -> Option<Partition> {
-        let gate = self.gate.as_ref()?;
-        self.label.as_ref().filter(|label| label.kind == Kind::Partition)?;
+        let gate = self.gate.as_ref().filter(|_| self.kind() == Kind::Partition)?;
         let mode = if gate.refuses() { PartitionMode::Reject } else { PartitionMode::Drop };
         Some(Partition { mode, kill_connections: false, new_only: gate.is_new_only() })
     }
@@ -86,14 +103,22 @@ impl Held {
             .map_or(0, |label| clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms))
     }
 
+    /// What netem does, or the emulator, as a person would ask for it.
+    fn parameters(&self) -> Option<Netem> {
+        let Some((options, mtu)) = &self.netem else { return self.emulated.clone() };
+        let shapes = self.label.as_ref().map(|label| label.shapes.clone()).unwrap_or_default();
+        emulation::parameters(options, &shapes, *mtu)
+    }
+
     /// As the plugin is told. `None` for links without a table, which hit nothing and nobody.
     pub fn status(&self) -> Option<FaultStatus> {
         let directions = self.gate.as_ref()?.selection().directions;
         let partition = self.partition();
-        let backend = match (partition, &directions[..]) {
-            (Some(Partition { mode: PartitionMode::Reject, .. }), _) => Backend::InetReject,
-            (Some(_), _) => Backend::NetdevDrop,
-            (None, directions) => netem_backend(directions),
+        let backend = match (self.kind(), partition) {
+            (_, Some(Partition { mode: PartitionMode::Reject, .. })) => Backend::InetReject,
+            (_, Some(_)) => Backend::NetdevDrop,
+            (Kind::Emulated, None) => Backend::Userspace,
+            (_, None) => backend::by_netem(&directions),
         };
         let interfaces = self.interfaces();
         if interfaces.is_empty() {
@@ -105,30 +130,13 @@ impl Held {
             interfaces,
             traffic: self.traffic(),
             backend,
-            netem: self.netem.and_then(parameters),
+            netem: self.parameters(),
             partition,
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
             packets: self.packets(),
         })
     }
-}
-
-/// How netem gets the packets of these directions.
-pub fn netem_backend(directions: &[Direction]) -> Backend {
-    match directions {
-        [Direction::Egress, Direction::Ingress] => Backend::NetdevBoth,
-        [Direction::Ingress] => Backend::NetdevIngress,
-        _ => Backend::NetdevEgress,
-    }
-}
-
-/// `None` when the kernel holds more than anyone could have asked for.
-fn parameters(options: NetemOptions) -> Option<Netem> {
-    Some(Netem {
-        delay: Latency::from_nanos(options.delay).ok()?,
-        jitter: Latency::from_nanos(options.jitter).ok()?,
-    })
 }
 
 /// All faults, and what is left of them: those with a table in the order of the tables, then links
@@ -144,6 +152,8 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
             owners.entry(id).or_default().push(link);
         }
     }
+    let emulators: BTreeSet<_> =
+        tables.iter().filter_map(|table| fault::id_of_emulator_table(&table.name)).collect();
     let mut held = Vec::new();
     for table in tables {
         let Some(id) = fault::id_of_table(&table.name) else { continue };
@@ -154,11 +164,13 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
             gate: Some(gate::read(kernel, id)?.unwrap_or_default()),
             label: table.comment.and_then(|comment| comment.parse().ok()),
             netem: read_netem(kernel, id, &links)?,
+            emulator: emulators.contains(&id),
+            emulated: emulator::read_parameters(kernel, id)?,
         });
     }
     for (id, links) in owners {
         let netem = read_netem(kernel, id, &links)?;
-        held.push(Held { id, gate: None, label: None, netem });
+        held.push(Held { id, gate: None, label: None, netem, emulator: false, emulated: None });
     }
     Ok(held)
 }
@@ -167,9 +179,10 @@ fn read_netem(
     kernel: &mut Kernel,
     id: FaultId,
     links: &[Link],
-) -> Result<Option<NetemOptions>, KernelError> {
-    // All links of a fault are told the same.
+) -> Result<Option<(NetemOptions, u32)>, KernelError> {
+    // All links of a fault are told the same, but for a limit that goes by their MTU.
     let ways = Direction::BOTH.map(|direction| fault::way_in(id, 0, direction));
     let entry = links.iter().find(|link| ways.contains(&link.name));
-    entry.map_or(Ok(None), |entry| netem::read_netem(kernel, entry.index))
+    let Some(entry) = entry else { return Ok(None) };
+    Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
 }

@@ -3,15 +3,19 @@
 use pod_chaos_protocol::FaultId;
 
 use crate::{
-    fault::{self, Cleared},
+    fault::{self, Cleared, emulator},
     kernel::Kernel,
     status::Held,
 };
 
 /// Clears one fault, in force or not.
 pub fn clear(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    // Every kind of fault is made of the same parts.
-    fault::clear::revert(kernel, id)
+    // Every kind of fault is made of the same parts, and so is what is left of an emulator that has died.
+    if emulator::is_at_work(kernel, id).unwrap_or(false) {
+        emulator::revert(kernel, id)
+    } else {
+        fault::clear::revert(kernel, id)
+    }
 }
 
 /// Clears those of `held` that no longer hit anything, and returns the others. Only for who holds the

@@ -93,7 +93,7 @@ fn wait(plan: Option<&str>) -> io::Result<()> {
 fn concerns_us(news: &News) -> bool {
     match news {
         News::Lost => true,
-        News::Tables(tables) => tables.iter().any(|table| fault::id_of_table(table).is_some()),
+        News::Tables(tables) => tables.iter().any(|table| fault::id_of_any_table(table).is_some()),
     }
 }
 
@@ -133,6 +133,9 @@ fn tidy_locked(now: u64) -> Result<Option<u64>, Failure> {
 fn due_ms(fault: &Held, now: u64) -> u64 {
     if fault.is_live() {
         return now.saturating_add(fault.remaining_ms()).saturating_add(GRACE_MS);
+    }
+    if fault.is_abandoned() {
+        return now;
     }
     // Without a label it is a link without a table, whose agent died while making it, or a table of
     // another version that has expired.

@@ -5,13 +5,13 @@
 //! agent means to differ, the test says how and why.
 #![cfg(target_os = "linux")]
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use pod_chaos_agent::{
     fault::{
         gate::{Fate, Gate, Way},
-        label::{Kind, Label},
+        label::{Kind, Label, Shapes},
         netem::Plan,
         selection::Selection,
     },
@@ -75,7 +75,11 @@ fn plan() -> Plan {
         id: ID,
         interfaces: Vec::new(),
         traffic: Traffic::default(),
-        netem: Netem { delay: "100ms".parse().unwrap(), jitter: "10ms".parse().unwrap() },
+        netem: Netem {
+            delay: "100ms".parse().unwrap(),
+            jitter: "10ms".parse().unwrap(),
+            ..Netem::default()
+        },
         timeout_ms: 5000,
     }
 }
@@ -141,6 +145,79 @@ fn netem_is_made_as_tc_makes_it_and_more_exactly() {
     assert_eq!(exact, [(10, Some(100_000_000)), (11, Some(10_000_000))]);
 }
 
+/// The options of netem that the agent sends for this, and those that `tc` sends.
+fn netem_options(json: &str, file: &str) -> (Vec<u8>, Vec<u8>) {
+    let netem: Netem = serde_json::from_str(json).unwrap();
+    netem.check().unwrap();
+    let plan = Plan { netem: Netem { limit: NonZeroU32::new(1000), ..netem }, ..plan() };
+    let [_, (parent, handle, netem)] = plan.qdiscs(1500);
+    let ours = qdisc::add(LINK, parent, handle, &netem);
+    let theirs = single(&format!("netem-{file}.txt"));
+    assert_eq!(ours.body[..20], theirs.body[..20], "struct tcmsg");
+    (options(&ours).to_vec(), options(&theirs).to_vec())
+}
+
+#[test]
+fn every_option_of_netem_is_sent_as_tc_sends_it() {
+    for (file, json) in [
+        ("jitter", r#"{"delay":"100ms","jitter":"10ms","correlation":"25%"}"#),
+        ("table", r#"{"delay":"100ms","jitter":"10ms","distribution":"table:-8192,-1,0,24576"}"#),
+        ("loss", r#"{"loss":"1% 25%"}"#),
+        ("state", r#"{"loss":"state 10% 50% 25% 75% 1%"}"#),
+        ("state-defaults", r#"{"loss":"state 10%"}"#),
+        ("gemodel", r#"{"loss":"gemodel 1% 10% 70% 0.1%","ecn":true}"#),
+        ("gemodel-defaults", r#"{"loss":"gemodel 1%"}"#),
+        ("duplicate", r#"{"duplicate":"1%"}"#),
+        (
+            "correlations",
+            r#"{"delay":"100ms","jitter":"10ms","correlation":"5%","loss":"1% 25%",
+                "duplicate":"2% 10%"}"#,
+        ),
+        ("corrupt", r#"{"corrupt":"0.1% 25%"}"#),
+        ("reorder", r#"{"delay":"10ms","reorder":"25% 50% gap 5"}"#),
+        ("reorder-any", r#"{"delay":"10ms","reorder":"25%"}"#),
+        ("rate", r#"{"rate":"1mbit 20 48 5"}"#),
+        ("rate-negative", r#"{"rate":"1500kbps -14 53 -5"}"#),
+        ("rate-64", r#"{"rate":"100gbit"}"#),
+        ("slot", r#"{"slot":"800us 1ms packets 20 bytes 6000"}"#),
+        ("slot-fixed", r#"{"slot":"800us"}"#),
+        ("slot-table", r#"{"slot":"distribution table:-8192,-1,0,24576 1ms 100us packets 2"}"#),
+        (
+            "all",
+            r#"{"delay":"100ms","jitter":"10ms","correlation":"25%",
+                "distribution":"table:-8192,-1,0,24576","loss":"gemodel 1% 10%","ecn":true,
+                "duplicate":"1%","corrupt":"0.1%","reorder":"25%","rate":"1mbit",
+                "slot":"800us 1ms"}"#,
+        ),
+    ] {
+        let (ours, theirs) = netem_options(json, file);
+        assert_eq!(ours[..24], theirs[..24], "struct tc_netem_qopt of {file}");
+        let mut ours = attributes(&ours[24..]);
+        // This tc leaves out the nanoseconds.
+        ours.retain(|(kind, _)| ![10, 11].contains(kind));
+        // And it says, with some correlations, that the others are zero.
+        let mut theirs = attributes(&theirs[24..]);
+        theirs.retain(|(kind, value)| *kind != 1 || *value != [0; 12]);
+        assert_eq!(ours, theirs, "{file}");
+    }
+}
+
+#[test]
+fn a_correlation_of_duplicates_is_sent_which_tc_alone_forgets() {
+    let (ours, theirs) = netem_options(r#"{"duplicate":"1% 10%"}"#, "duplicate");
+    let correlations = attribute::find(&ours[24..], 1).unwrap();
+    assert_eq!(attribute::native32(&correlations[8..]), Some(429_496_730));
+    assert_eq!(attribute::find(&theirs[24..], 1), None);
+}
+
+#[test]
+fn a_seed_is_sent_as_the_kernel_has_it() {
+    // This tc does not know it: TCA_NETEM_PRNG_SEED of linux/pkt_sched.h, a number of 64 bits.
+    let (ours, _) = netem_options(r#"{"loss":"1% 25%","seed":72623859790382856}"#, "loss");
+    let seed = 0x0102_0304_0506_0708u64.to_ne_bytes();
+    assert_eq!(attribute::find(&ours[24..], 14), Some(&seed[..]));
+}
+
 /// A gate on `eth0`, where every direction that the traffic has is hit alike.
 fn gate(kind: Kind, traffic: serde_json::Value, new_only: bool, fate: Fate) -> Gate {
     let traffic: Traffic = serde_json::from_value(traffic).unwrap();
@@ -149,7 +226,13 @@ fn gate(kind: Kind, traffic: serde_json::Value, new_only: bool, fate: Fate) -> G
     let way = |direction| Way { number: 0, interface: eth0(), target: TARGET, direction, fate };
     Gate {
         id: ID,
-        label: Label { kind, interfaces: vec![eth0()], from_ms: 1000, to_ms: 6000 },
+        label: Label {
+            kind,
+            interfaces: vec![eth0()],
+            from_ms: 1000,
+            to_ms: 6000,
+            shapes: Shapes::default(),
+        },
         timeout_ms: 5000,
         ways: Direction::BOTH.into_iter().filter(hit).map(way).collect(),
         selection: Selection::new(&traffic),

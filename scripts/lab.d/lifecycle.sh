@@ -43,6 +43,8 @@ lab_up() {
   elif [ -d "$RUN" ]; then
     say "clearing what an earlier lab left"
     take_down
+    # It has just read which nodes that one had.
+    NODES=
   fi
   for node in $wanted; do
     case " $NODES " in *" $node "*) ;; *) missing+=("$node") ;; esac

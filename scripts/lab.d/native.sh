@@ -11,7 +11,7 @@ start_native() {
   # Without CAP_SYS_RESOURCE nobody may lower an oom_score_adj.
   (echo -999 >/proc/self/oom_score_adj) 2>/dev/null || restrict=true
   network_native
-  mkdir -p "$NATIVE_STATE"
+  mkdir -p "$NATIVE_STATE/static-pods"
   node_config native "$NATIVE_PODS" "$LAB4" "$NATIVE_STATE" "$restrict"
   start containerd containerd --config "$RUN/node/native/containerd.toml"
   wait_for 30 "containerd answers" containerd native_ctr version

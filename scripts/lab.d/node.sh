@@ -66,6 +66,7 @@ makeIPTablesUtilChains: false
 oomScoreAdj: $oom
 serializeImagePulls: false
 volumePluginDir: $state/volume-plugins
+staticPodPath: $state/static-pods
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99

@@ -1,15 +1,24 @@
 //! `disrupt`.
 
 use clap::Args;
-use pod_chaos_protocol::Latency;
 
-use super::{CourseArgs, PodArgs, TrafficArgs, agent::ImageArgs};
+use super::{CourseArgs, NetemArgs, PodArgs, TrafficArgs, agent::ImageArgs};
 
 /// Flags of `disrupt`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Times take a unit: 1.5s, 200ms, 50us, 5m. A bare number is milliseconds for
---delay and --variation, and seconds for --running-time and --warm-up.
+Any of the flags for delay, loss, damage and link makes a fault, alone or with
+others. Their words are those of tc-netem(8); several go in quotes:
+
+  kubectl pod-chaos disrupt -p web -d 100 -v 20 --distribution normal
+  kubectl pod-chaos disrupt -p web --loss 'gemodel 1% 10%' --rate 1mbit
+  kubectl pod-chaos disrupt -p web --profile 3g --loss 2% --to 10.0.0.0/8
+
+Profiles: 2g, edge, 3g-slow, 3g, 3g-fast, 4g, lte, dial-up, dsl, cable, fiber,
+wifi, satellite; docs/network.md has their figures.
+
+Times take a unit: 1.5s, 200ms, 50us, 5m. A bare number is milliseconds, and
+seconds for --running-time and --warm-up. Percentages are 10% or 10.
 
 Every packet that leaves the interface is held, so a request and its answer cost
 one delay, and a new TCP connection one more. --to, --from and the other flags
@@ -23,20 +32,9 @@ pub struct DisruptArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub agent: ImageArgs,
-    /// Delay of each packet that is hit
-    #[arg(short, long, value_name = "TIME", allow_negative_numbers = true)]
-    pub delay: Latency,
-    /// Spread the delay evenly over delay ± this
-    #[arg(
-        short = 'v',
-        long,
-        visible_alias = "jitter",
-        value_name = "TIME",
-        default_value = "0",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    pub variation: Latency,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub netem: NetemArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,

@@ -4,6 +4,7 @@ mod agent;
 mod course;
 mod disrupt;
 mod faults;
+mod netem;
 mod partition;
 mod traffic;
 
@@ -13,6 +14,7 @@ pub use agent::{InstallArgs, UninstallArgs};
 pub use course::CourseArgs;
 pub use disrupt::DisruptArgs;
 pub use faults::{RevertArgs, StatusArgs};
+pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 
@@ -46,9 +48,9 @@ pub enum Command {
     /// End all faults of a pod and let its agent exit
     Uninstall(UninstallArgs),
     /// Make a pod's network worse
-    Disrupt(DisruptArgs),
+    Disrupt(Box<DisruptArgs>),
     /// Cut a pod off from others
-    Partition(PartitionArgs),
+    Partition(Box<PartitionArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

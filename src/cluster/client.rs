@@ -30,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Cluster {
     client: Client,
     namespace: String,
+    /// Whether that one was named, and not the kubeconfig's.
+    named: bool,
 }
 
 impl Cluster {
@@ -48,15 +50,21 @@ impl Cluster {
             config.auth_info.impersonate_groups =
                 (!args.impersonate_groups.is_empty()).then(|| args.impersonate_groups.clone());
         }
+        let named = namespace.is_some();
         let namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
         let client = Client::try_from(config).map_err(|error| connect_error(&error))?;
-        Ok(Self { client, namespace })
+        Ok(Self { client, namespace, named })
     }
 
     /// The namespace that pods are looked for in.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// The flags that name this pod in another invocation, for hints: `-n demo -p nginx`.
+    pub fn flags(&self, pod: &PodName) -> String {
+        if self.named { format!("-n {} -p {pod}", self.namespace) } else { format!("-p {pod}") }
     }
 
     /// The client itself.

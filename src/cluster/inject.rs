@@ -25,9 +25,13 @@ use crate::{
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How far what the kubelet says may lag behind.
 const LAG: Duration = Duration::from_secs(5);
-/// Between two tries to reach an agent that is starting. Each costs the node some of the time that the
-/// start itself needs.
-const TRY_EVERY: Duration = Duration::from_millis(50);
+/// How long after it was put in an agent is first tried: no container starts sooner, and each try costs
+/// the node some of the time that the start itself needs.
+const FIRST_TRY: Duration = Duration::from_millis(500);
+/// Between two tries to reach an agent that is starting.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+/// A start that takes longer than this is worth a word.
+const USUAL_START: Duration = Duration::from_secs(2);
 /// Between two looks at what the kubelet says of it.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
@@ -104,6 +108,7 @@ impl NewAgent {
         let start = Instant::now();
         let mut look = start + LOOK_EVERY;
         let mut said = Vec::new();
+        tokio::time::sleep(FIRST_TRY).await;
         loop {
             match Session::open(cluster, name, container).await {
                 Ok(session) => return Ok(session),
@@ -124,7 +129,9 @@ impl NewAgent {
                         let hint = format!("`kubectl logs {name} -c {container}` may say more");
                         return Err(NoAnswer::Other(Error::refused(message).hint(hint)));
                     }
-                    Some(AgentState::Starting(Some(why))) => note_once(name, &why, &mut said, say),
+                    Some(AgentState::Starting(Some(why))) if start.elapsed() > USUAL_START => {
+                        note_once(name, &why, &mut said, say);
+                    }
                     _ => {}
                 }
                 match news {

@@ -8,8 +8,7 @@ use crate::{
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DisruptArgs) -> Result<Exit, Error> {
-    let intent = Intent::try_from(args).map_err(|error| {
-        Error::new(Exit::Usage, error).hint("`kubectl pod-chaos disrupt --help` explains the flags")
-    })?;
+    let intent = Intent::try_from(args)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     fault::run(connection, &args.target, args.course.output, intent).await
 }

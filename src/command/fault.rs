@@ -75,22 +75,20 @@ async fn find_way(
         report.note(&format!("pod/{name} to be seen: {expectation}"));
     }
     let (intent, image) = (&*intent, &intent.image);
-    let carried = clock
-        .filter(|_| intent.warm_up.duration().is_zero())
-        .map(|now| Carried::new(intent.plan.clone(), now))
-        .filter(fits_into_an_argument);
+    let at_once = intent.warm_up.duration().is_zero();
     let mut say = |text: &str| report.note(text);
     if let Some(session) = reach_agent(cluster, name, &pod, &mut say).await? {
-        if intent.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
-    } else if let Some(carried) = carried {
+    } else if let (Some(now), true) = (clock, at_once && intent.fits_arguments()) {
+        let carried = Carried::new(intent.plan.clone(), now);
         let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
     } else {
         let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
         installed(report, name, &session);
-        if intent.warm_up.duration().is_zero() {
+        if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
     }
@@ -136,12 +134,6 @@ fn node_addresses(pod: &Pod) -> Vec<Cidr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
-}
-
-/// Linux takes no argument above 128 KiB (`MAX_ARG_STRLEN` of linux/binfmts.h); the pod's spec, where it
-/// stays, should not be burdened with that much.
-fn fits_into_an_argument(carried: &Carried) -> bool {
-    serde_json::to_string(carried).is_ok_and(|text| text.len() <= 32 * 1024)
 }
 
 async fn wait(warm_up: Duration, report: &mut dyn Follow) {
@@ -285,7 +277,7 @@ impl Run<'_> {
                             Event::InForce { status } => {
                                 self.in_force(&status);
                                 if self.intent.detach {
-                                    self.report.detached(&status);
+                                    self.report.detached(&status, &self.cluster.flags(&self.name));
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
                             }
@@ -421,8 +413,8 @@ impl Run<'_> {
             exit: Exit::NotClean,
             messages: std::iter::once(message).chain(error.messages).collect(),
             hint: Some(format!(
-                "`kubectl pod-chaos revert -p {}` looks, and clears what is left",
-                self.name
+                "`kubectl pod-chaos revert {}` looks, and clears what is left",
+                self.cluster.flags(&self.name)
             )),
         }
     }

@@ -33,7 +33,8 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Resu
             )?;
             eprintln!(
                 "note: its entry stays in the pod's spec for the pod's life; \
-                 `kubectl pod-chaos uninstall -p {name}` lets it exit"
+                 `kubectl pod-chaos uninstall {}` lets it exit",
+                cluster.flags(name)
             );
         }
     }

@@ -1,6 +1,6 @@
 //! A network fault and how to bring it about, whichever command asks for it.
 
-use pod_chaos_protocol::{Fault, FaultId, Plan, Traffic};
+use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Traffic};
 
 use super::{Image, WarmUp};
 use crate::cli::CourseArgs;
@@ -36,5 +36,10 @@ impl Intent {
             detach: course.detach,
             spare_node: true,
         }
+    }
+
+    /// Whether a new agent can have its plan in its arguments ([`Carried::LENGTH_MAX`]).
+    pub fn fits_arguments(&self) -> bool {
+        serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
     }
 }

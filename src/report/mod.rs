@@ -21,8 +21,8 @@ pub trait Follow {
     fn event(&mut self, event: &Event) -> Result<(), Error>;
     /// Time passes.
     fn time_left(&mut self, left: Duration);
-    /// The plugin goes, the fault stays.
-    fn detached(&mut self, status: &FaultStatus);
+    /// The plugin goes, the fault stays; `flags` name its pod.
+    fn detached(&mut self, status: &FaultStatus, flags: &str);
     /// Nothing more to show.
     fn finish(&mut self);
 }

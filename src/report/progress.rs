@@ -103,13 +103,12 @@ impl Follow for Progress {
         self.show(left, of, time_left(left));
     }
 
-    fn detached(&mut self, status: &FaultStatus) {
+    fn detached(&mut self, status: &FaultStatus, flags: &str) {
         self.finish();
         if self.output == OutputFormat::Text {
             eprintln!(
-                "detached: the kernel ends it in {} s; `kubectl pod-chaos revert -p {}` ends it now",
-                status.remaining_ms.div_ceil(1000),
-                self.name
+                "detached: the kernel ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
+                status.remaining_ms.div_ceil(1000)
             );
         }
     }

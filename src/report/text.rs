@@ -18,9 +18,15 @@ pub fn event(name: &PodName, event: &Event) -> String {
         }
         Event::InForce { status } => write!(
             text,
-            "in force on {} for {}: {} (fault {})",
+            "{} on {} for {}{}: {} (fault {})",
+            if status.state == FaultState::InForce { "in force" } else { "was in force" },
             names(&status.interfaces),
             seconds(status.age_ms + status.remaining_ms),
+            // One that came with its agent has begun before anyone could ask.
+            match (status.state, status.age_ms) {
+                (FaultState::InForce, 100..) => format!(", since {}", seconds(status.age_ms)),
+                _ => String::new(),
+            },
             what(status),
             status.fault
         ),
@@ -94,8 +100,8 @@ pub fn what(status: &FaultStatus) -> String {
             let opening = if partition.new_only { " new connections" } else { "" };
             format!("{deed}{opening}")
         }
-        (None, Some(Netem { delay, jitter })) if jitter.as_nanos() == 0 => format!("delay {delay}"),
-        (None, Some(Netem { delay, jitter })) => format!("delay {delay} ± {jitter}"),
+        // The kernel always has a seed, whether somebody asked for it or not.
+        (None, Some(netem)) => Netem { seed: None, ..netem.clone() }.to_string(),
         (None, None) => return "no qdisc any more".to_owned(),
     };
     // What is spared, the node first of all, would make it long.

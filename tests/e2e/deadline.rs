@@ -6,7 +6,7 @@ use std::{
 };
 
 use libtest_mimic::Failed;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     check,
@@ -99,6 +99,52 @@ fn kill_serving(pod: &Pod) -> Result<(), Failed> {
     );
     let output = lab_command(&["node", "guest", "--", "sh", "-c", &script]);
     check!(!output.stdout.is_empty(), "no serving agent was found: {}", text(&output));
+    Ok(())
+}
+
+/// A fault on a pod that has no agent yet, up to the moment when the API server has taken one.
+fn until_the_agent_is_put_in(space: &Namespace, pod: &Pod, time: &str) -> Result<Running, Failed> {
+    let fault = space.spawn(&["disrupt", "-p", &pod.name, "-d", "100", "-r", time])?;
+    let start = Instant::now();
+    while pod.ephemeral()?.is_empty() {
+        check!(start.elapsed() < Duration::from_secs(10), "no agent was put in");
+    }
+    Ok(fault)
+}
+
+/// The plan goes in with the agent: it is in force without the plugin, and ends without it.
+pub fn holds_when_the_plugin_is_killed_before_the_agent_starts(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let before = pod.network()?;
+    let pings = pod.trace()?;
+    sleep(Duration::from_millis(300));
+    let fault = until_the_agent_is_put_in(&space, &pod, "2")?;
+    fault.signal("KILL")?;
+    let (exit, said) = fault.finish()?;
+    check!(exit.is_none() && !said.contains("in force on"), "too late: {said}");
+    sleep(Duration::from_secs(7));
+    let slow = slow_for(&pings.finish()?, 100.0)?;
+    check!((slow - 2.0).abs() <= TOLERANCE + GRAIN, "slow for {slow} s instead of 2 s");
+    wait_for("the fault to be cleared", Duration::from_secs(12), || {
+        pod.network().is_ok_and(|now| now == before)
+    })
+}
+
+pub fn ctrl_c_while_the_agent_starts_leaves_nothing_in_force(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let before = pod.network()?;
+    let fault = until_the_agent_is_put_in(&space, &pod, "60")?;
+    fault.signal("INT")?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(130), "exit {exit:?}\n{said}");
+    check!(said.contains("interrupted: reverting as soon as the agent answers"), "{said}");
+    for _ in 0..5 {
+        check!(pod.ping()? < 50.0, "in force after all\n{said}");
+        check!(pod.network()? == before, "left behind: {}", pod.network()?);
+        sleep(Duration::from_millis(500));
+    }
     Ok(())
 }
 

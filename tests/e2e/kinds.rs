@@ -72,7 +72,7 @@ fn works(space: &Namespace, name: &str) -> Result<(), Failed> {
         check!(pod.ephemeral()?.len() == 1, "no debug container");
     }
     let before = pod.network()?;
-    let fault = space.start(&["disrupt", "-p", name, "-d", "100", "-r", "3"])?;
+    let fault = space.start(&["disrupt", "-p", name, "-d", "100", "-r", "8"])?;
     let during = pod.ping()?;
     let (exit, said) = fault.finish()?;
     check!(exit == Some(0) && said.contains("clean: ended"), "{exit:?} {said}");

@@ -201,18 +201,23 @@ impl Namespace {
 
     /// The plugin, running on; ready once it has said that the fault is in force.
     pub fn start(&self, args: &[&str]) -> Outcome<Running> {
-        let mut child = plugin(&self.with_namespace(args))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().map(BufReader::new).ok_or("no stdout")?;
-        let mut running = Running { child, stdout };
+        let mut running = self.spawn(args)?;
         let line = running.line()?;
         if line.contains("in force") {
             return Ok(running);
         }
         let (exit, rest) = running.finish()?;
         Err(format!("not in force, exit {exit:?}: {line}{rest}").into())
+    }
+
+    /// The plugin, running on; whatever it has got to.
+    pub fn spawn(&self, args: &[&str]) -> Outcome<Running> {
+        let mut child = plugin(&self.with_namespace(args))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().map(BufReader::new).ok_or("no stdout")?;
+        Ok(Running { child, stdout })
     }
 
     fn with_namespace<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {

@@ -12,7 +12,7 @@ mod refusals;
 mod status;
 mod story;
 
-use std::{process::ExitCode, sync::RwLock};
+use std::{process::ExitCode, sync::RwLock, time::Instant};
 
 use lab::{Lab, Node};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -62,6 +62,16 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Guest,
         deadline::holds_when_the_app_container_is_killed,
     ),
+    (
+        "deadline::holds_when_the_plugin_is_killed_before_the_agent_starts",
+        Node::Guest,
+        deadline::holds_when_the_plugin_is_killed_before_the_agent_starts,
+    ),
+    (
+        "deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force",
+        Node::Guest,
+        deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force,
+    ),
     ("deadline::ctrl_c_reverts_at_once", Node::Guest, deadline::ctrl_c_reverts_at_once),
     ("deadline::sigterm_reverts_at_once", Node::Guest, deadline::sigterm_reverts_at_once),
     (
@@ -77,6 +87,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     ),
     ("status::many_faults_leave_nothing", Node::Guest, status::many_faults_leave_nothing),
     ("refusals::pods_that_cannot_be_hit", Node::Guest, refusals::pods_that_cannot_be_hit),
+    ("refusals::a_static_pod", Node::Guest, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Guest, refusals::missing_permissions),
     ("refusals::our_cluster_role_is_enough", Node::Guest, refusals::our_cluster_role_is_enough),
     ("refusals::pod_security", Node::Guest, refusals::pod_security),
@@ -112,11 +123,11 @@ fn main() -> ExitCode {
         Trial::test(name, move || match able {
             Some(lab) if name.starts_with("story") || name.starts_with("deadline") => {
                 let _alone = MACHINE.write();
-                test(lab)
+                timed(name, || test(lab))
             }
             Some(lab) => {
                 let _shared = MACHINE.read();
-                test(lab)
+                timed(name, || test(lab))
             }
             None => Err("cannot run here".into()),
         })
@@ -127,4 +138,14 @@ fn main() -> ExitCode {
         lab.finish();
     }
     conclusion.exit_code()
+}
+
+/// Says how long it takes, when asked to: the suite is to stay quick.
+fn timed(name: &str, test: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+    let start = Instant::now();
+    let outcome = test();
+    if std::env::var_os("POD_CHAOS_TIMES").is_some() {
+        eprintln!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+    outcome
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     Node, check,
-    lab::{Lab, Namespace, apply, kubectl, text, wait_for},
+    lab::{Lab, Namespace, apply, kubectl, lab as lab_command, plugin, text, wait_for},
 };
 
 /// Checks exit code, words and that each refusal but a usage error gives a hint.
@@ -65,6 +65,30 @@ pub fn pods_that_cannot_be_hit(lab: &Lab) -> Result<(), Failed> {
         check!(output.stdout.is_empty(), "{pod} was touched: {}", text(&output));
     }
     Ok(())
+}
+
+/// One that the kubelet reads from a file of its node; the API server has a copy to look at.
+pub fn a_static_pod(_: &Lab) -> Result<(), Failed> {
+    let name = format!("static-{}", std::process::id());
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "app", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]}]}});
+    let file = format!("/run/lab/static-pods/{name}.json");
+    let on_node = |script: &str| lab_command(&["node", "guest", "--", "sh", "-c", script]);
+    let written = on_node(&format!("printf '%s' '{pod}' >{file}"));
+    check!(written.status.success(), "{}", text(&written));
+    let copy = format!("{name}-guest");
+    let running = || {
+        let phase = kubectl(&["get", "pod", &copy, "-o", "jsonpath={.status.phase}"]);
+        phase.stdout == b"Running"
+    };
+    let waited = wait_for("the static pod", Duration::from_secs(40), running);
+    let output =
+        plugin(&["disrupt", "-p", &copy, "-n", "default", "-d", "100", "-r", "2"]).output()?;
+    on_node(&format!("rm {file}"));
+    waited?;
+    refused(&output, 3, &["is a static pod"])
 }
 
 /// Gives `dev` those rules in the namespace.

@@ -367,13 +367,11 @@ where
                 let data = message?.into_data();
                 // Channel 0 is stdin; anything else closes it.
                 let Some((0, text)) = data.split_first() else { return stream.close(None).await };
-                // A long line comes in several messages.
+                // A long line comes in pieces.
                 heard.extend_from_slice(text);
-                if heard.last() != Some(&b'\n') {
-                    continue;
-                }
-                let request: protocol::Request =
-                    serde_json::from_slice(&std::mem::take(&mut heard)).unwrap();
+                let Some(end) = heard.iter().position(|byte| *byte == b'\n') else { continue };
+                let text: Vec<u8> = heard.drain(..=end).collect();
+                let request: protocol::Request = serde_json::from_slice(&text).unwrap();
                 state.lock().unwrap().agent_heard.push(request.clone());
                 queue = says(&request).into();
             }

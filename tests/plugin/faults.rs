@@ -32,7 +32,7 @@ fn fault_status(request: &Request) -> FaultStatus {
         interfaces: vec!["eth0".parse().unwrap()],
         traffic: None,
         backend: Backend::NetdevEgress,
-        netem: Some(Netem { delay: "100ms".parse().unwrap(), jitter: "0".parse().unwrap() }),
+        netem: Some(Netem { delay: "100ms".parse().unwrap(), ..Netem::default() }),
         partition: None,
         age_ms: 0,
         remaining_ms: 1000,
@@ -139,6 +139,17 @@ fn a_plan_that_is_for_later_is_not_carried() {
         assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
         assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
     }
+}
+
+#[test]
+fn a_plan_with_a_large_table_is_not_carried_but_sent() {
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(table.path(), "-12345 ".repeat(16384)).unwrap();
+    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+    let file = table.path().to_str().unwrap();
+    let output = disrupt(&api, &["-v", "10", "--distribution", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
 }
 
 #[cfg(unix)]

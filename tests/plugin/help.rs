@@ -55,6 +55,44 @@ fn refuses_traffic_that_makes_no_sense() {
 }
 
 #[test]
+fn refuses_options_that_make_no_sense_together() {
+    let seen = [
+        "-v 10",
+        "-d 3s -v 2.5s",
+        "-d 10 --correlation 25%",
+        "-d 10 --distribution normal",
+        "-d 10 -v 5 --distribution gauss",
+        "--loss 101%",
+        "--loss 0%_25%",
+        "--loss state_60%_10%_10%_10%_50%",
+        "--loss bursts_1%",
+        "--ecn -d 10",
+        "--corrupt=-1",
+        "--reorder 25%",
+        "-d 10 --reorder gap_5",
+        "-d 10 --reorder 0%_gap_5",
+        "--rate 1mb",
+        "--rate 1mbit_0_48_-48",
+        "--rate 1mbit_0_0_5",
+        "--slot 2ms_1ms",
+        "--slot 0",
+        "--slot distribution_normal_1ms_2ms",
+        "--limit 0",
+        "--limit 100",
+        "--profile 5g",
+        "--profile satellite --loss 0 -d 0",
+    ]
+    .map(|flags| {
+        let words: Vec<_> = flags.split(' ').map(|word| word.replace('_', " ")).collect();
+        let words = words.iter().map(String::as_str);
+        let args: Vec<_> = ["disrupt", "-p", "web"].into_iter().chain(words).collect();
+        format!("=== {}\n{}", args[3..].join(" "), run(&args))
+    })
+    .concat();
+    assert_snapshot!("bad_netem", seen);
+}
+
+#[test]
 fn refuses_names_that_make_no_sense() {
     assert_snapshot!("no_pod", run(&["disrupt", "-d", "100"]));
     assert_snapshot!("no_delay", run(&["disrupt", "-p", "web"]));

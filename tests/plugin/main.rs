@@ -2,6 +2,8 @@
 //!
 //! What needs a real kubelet is in `tests/e2e`.
 
+#[cfg(unix)]
+mod docs;
 mod fake_api;
 mod faults;
 mod help;

@@ -29,6 +29,10 @@ impl Carried {
     /// waits before it tries again to make a container (pkg/kubelet/pod_workers.go, backOffPeriod: 10 s):
     /// when the plugin has said that an agent cannot be started, its plan is void.
     pub const FRESH_FOR: u64 = 8;
+    /// How long a plan may be to be carried, as JSON, in bytes: an argument of a process has at most
+    /// 128 KiB on Linux (MAX_ARG_STRLEN, linux/binfmts.h), and the pod's object should stay small. A longer
+    /// one (with tables of the user's) is sent when the agent answers.
+    pub const LENGTH_MAX: usize = 16 * 1024;
     /// By how much the node's clock may be behind the API server's, in seconds.
     pub const SKEW: u64 = 2;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, Latency, RunTime, Traffic};
+use crate::{Backend, FaultId, Netem, RunTime, Traffic};
 
 /// One fault, on one pod, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub struct Plan {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Fault {
-    /// Slow traffic, by the kernel's netem.
-    Netem(NetemFault),
+    /// Slow, lossy, … traffic, by the kernel's netem.
+    Netem(Box<NetemFault>),
     /// No traffic, by the kernel's nf_tables.
     Partition(Partition),
 }
@@ -65,19 +65,7 @@ pub enum PartitionMode {
 pub struct NetemFault {
     /// How much worse.
     pub netem: Netem,
-}
-
-/// Parameters of the netem qdisc, in the words of `tc netem`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Netem {
-    /// Added to each packet.
-    pub delay: Latency,
-    /// Each packet's delay is spread evenly over `delay` ± this.
-    #[serde(default = "no_jitter")]
-    pub jitter: Latency,
-}
-
-fn no_jitter() -> Latency {
-    Latency::ZERO
+    /// How to do it; `None` is the best that the kernel can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
 }

@@ -155,6 +155,9 @@ pub enum Backend {
     NetdevDrop,
     /// nf_tables inet chains refuse the traffic.
     InetReject,
+    /// An nf_tables netdev egress chain hands the traffic to the agent, which does what netem would: for
+    /// kernels without it. It lasts as long as the agent lives.
+    Userspace,
 }
 
 impl fmt::Display for Backend {
@@ -165,6 +168,7 @@ impl fmt::Display for Backend {
             Self::NetdevBoth => "netem behind nf_tables egress and ingress hooks",
             Self::NetdevDrop => "an nf_tables netdev drop",
             Self::InetReject => "an nf_tables inet reject",
+            Self::Userspace => "the agent itself, behind an nf_tables egress hook",
         })
     }
 }

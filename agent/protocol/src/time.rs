@@ -170,6 +170,12 @@ impl Latency {
     pub const ZERO: Self = Self(0);
 }
 
+impl Default for Latency {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
 impl RunTime {
     /// How long a fault runs when nobody said: 30 s.
     pub const DEFAULT: Self = Self(30_000_000_000);

@@ -79,9 +79,9 @@ pub fn undone(kernel: &mut Kernel, id: FaultId, failure: Failure) -> Failure {
 pub fn verified(
     kernel: &mut Kernel,
     id: FaultId,
-    compared: Result<Vec<String>, KernelError>,
+    compared: Result<Vec<String>, Failure>,
 ) -> Result<(), Failure> {
-    let compared = compared.map_err(Failure::from).and_then(|differences| {
+    let compared = compared.and_then(|differences| {
         if differences.is_empty() {
             return Ok(());
         }

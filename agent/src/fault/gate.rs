@@ -28,7 +28,8 @@
 //! of linux/netdevice.h), and `egress` does so again. It is the fault's own: another fault on the same
 //! interface lets such a packet pass for what it is. The packet's mark is not free: the interface's own qdisc
 //! and its `tc egress` programs come later, and may go by it. What comes out of a fault on ingress needs no
-//! mark: see [`super::netem`].
+//! mark: see [`super::netem`]. Where the agent does netem's work, packets that are hit get a priority too, by
+//! which the table of the [emulator](super::emulator) takes them; they come back as those of `exit` do.
 //!
 //! When the elements of `live` expire, the kernel stops matching, whoever is still alive. The table is
 //! made in one transaction, expiry and rule together: there is no moment with a fault without an end. Where
@@ -107,6 +108,8 @@ const SMALL: usize = 1000;
 pub enum Fate {
     /// It goes through this link.
     Through(i32),
+    /// It is marked, for the table of the [emulator](super::emulator) to take it.
+    Emulated,
     /// It vanishes, and its sender is not told.
     Vanish,
     /// It vanishes, and its sender is told.
@@ -129,8 +132,13 @@ pub struct Way {
 }
 
 impl Way {
-    /// Whether what is hit comes back from a pair of links.
+    /// Whether what is hit passes here again, on its way out.
     fn returns(&self) -> bool {
+        self.has_exit() || self.fate == Fate::Emulated
+    }
+
+    /// Whether what is hit comes back from a pair of links.
+    fn has_exit(&self) -> bool {
         self.direction == Direction::Egress && matches!(self.fate, Fate::Through(_))
     }
 
@@ -241,7 +249,7 @@ impl Gate {
             let device = (self.family() == Family::Netdev).then(|| way.interface.to_string());
             let name = way.chain("");
             chains.push((part, Chain { name, hook: Some(hook.number()), device }));
-            if way.returns() {
+            if way.has_exit() {
                 let device = Some(exit_name(self.id, way.number));
                 let name = numbered(EXIT, way.number);
                 chains
@@ -258,12 +266,12 @@ impl Gate {
             let mut add = |chain: String, list: Vec<Vec<Expression>>| {
                 rules.extend(list.into_iter().map(|rule| (chain.clone(), rule)));
             };
-            add(way.chain(HIT), hit(way));
+            add(way.chain(HIT), self.deal_with(way));
             if let Some(sample) = self.sample {
                 add(way.chain(SAMPLE), self.choose(way, sample));
             }
             add(way.chain(""), self.select(way));
-            if way.returns() {
+            if way.has_exit() {
                 add(numbered(EXIT, way.number), vec![self.send_back(way)]);
             }
         }
@@ -445,6 +453,36 @@ impl Gate {
         rule
     }
 
+    /// The rules of a chain whose packets are hit.
+    fn deal_with(&self, way: &Way) -> Vec<Vec<Expression>> {
+        let count = Expression::Count(0);
+        let forward = |index: u32| {
+            vec![Expression::Count(0), Expression::LoadNumber(index), Expression::Forward]
+        };
+        match (way.fate, way.direction) {
+            (Fate::Through(link), _) => vec![forward(link.cast_unsigned())],
+            (Fate::Emulated, _) => {
+                vec![vec![count, Expression::LoadNumber(hit(self.id)), Expression::SetPriority]]
+            }
+            (Fate::Vanish, Direction::Egress) => vec![forward(NOWHERE)],
+            (Fate::Vanish, Direction::Ingress) => vec![vec![count, Expression::Drop]],
+            (Fate::Refused, _) => {
+                let reset = |version: Version| {
+                    let mut rule = is_version(version);
+                    rule.extend([
+                        load_protocol(Register::FIRST, version),
+                        Expression::Compare(Comparison::Equal, vec![version.number(Protocol::Tcp)]),
+                        Expression::Count(0),
+                        Expression::Reject(Refuse::Reset),
+                    ]);
+                    rule
+                };
+                let other = vec![count, Expression::Reject(Refuse::PortUnreachable)];
+                vec![reset(Version::V4), reset(Version::V6), other]
+            }
+        }
+    }
+
     /// `ether saddr != … meta priority set … fwd to …`, open or closed: what is on its way at the deadline
     /// arrives. What the kernel says of itself on a link that is set up (IPv6 multicast reports, when the
     /// pod routes) stays there.
@@ -510,10 +548,17 @@ fn live_set() -> Set {
     Set { name: LIVE.to_owned(), id: 1, fields: &[Field::EtherType], holds: Holds::TimedKeys }
 }
 
-/// The priority of a fault's packets between `exit` and `egress`: above all that the kernel gives to packets
-/// by itself, which are below 16.
-const fn returning(id: FaultId) -> u32 {
+/// The priority of a fault's packets between `exit`, or the [emulator](super::emulator), and `egress`: above
+/// all that the kernel gives to packets by itself, which are below 16.
+pub const fn returning(id: FaultId) -> u32 {
     id.number() | 1 << 31
+}
+
+/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's. When there
+/// is no emulator any more, they go out with it: it is the number of hardly any qdisc of a pod, and its last
+/// four bits are those of zero, which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
+pub const fn hit(id: FaultId) -> u32 {
+    0x4000_0000 | (id.number() & 0x3fff_fff0)
 }
 
 /// `meta priority … meta priority set none accept`.
@@ -636,32 +681,6 @@ fn let_refusals_pass() -> Vec<Vec<Expression>> {
         rules.extend([reset, message]);
     }
     rules
-}
-
-/// The rules of a chain whose packets are hit.
-fn hit(way: &Way) -> Vec<Vec<Expression>> {
-    let count = Expression::Count(0);
-    let forward =
-        |index: u32| vec![Expression::Count(0), Expression::LoadNumber(index), Expression::Forward];
-    match (way.fate, way.direction) {
-        (Fate::Through(link), _) => vec![forward(link.cast_unsigned())],
-        (Fate::Vanish, Direction::Egress) => vec![forward(NOWHERE)],
-        (Fate::Vanish, Direction::Ingress) => vec![vec![count, Expression::Drop]],
-        (Fate::Refused, _) => {
-            let reset = |version: Version| {
-                let mut rule = is_version(version);
-                rule.extend([
-                    load_protocol(Register::FIRST, version),
-                    Expression::Compare(Comparison::Equal, vec![version.number(Protocol::Tcp)]),
-                    Expression::Count(0),
-                    Expression::Reject(Refuse::Reset),
-                ]);
-                rule
-            };
-            let other = vec![count, Expression::Reject(Refuse::PortUnreachable)];
-            vec![reset(Version::V4), reset(Version::V6), other]
-        }
-    }
 }
 
 /// What a message of the transaction makes.
@@ -857,6 +876,11 @@ fn find_live(
 /// No such table or set; or, of a kernel without that family, none of it.
 fn is_missing(refusal: &Refusal) -> bool {
     matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
+}
+
+/// Whether it still lets packets be hit. When the kernel does not say, it may.
+pub fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
+    read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
 }
 
 /// Closes it: nothing more is hit, and what was hit still comes out. One that is not there is fine.

@@ -3,12 +3,13 @@
 
 use std::{fmt, str::FromStr};
 
-use pod_chaos_protocol::Interface;
+use pod_chaos_protocol::{Distance, Distribution, Interface, Netem, Slot};
 
 /// Raised when an older agent would misread a newer label.
 const VERSION: &str = "v1";
 
-/// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`].
+/// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`]; then
+/// `normal/even` for what the kernel does not give back, the shapes of the delay and of the slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The kind of fault.
@@ -19,6 +20,62 @@ pub struct Label {
     pub from_ms: u64,
     /// When the kernel ends it.
     pub to_ms: u64,
+    /// The shapes of its delays, as far as they are not the even one.
+    pub shapes: Shapes,
+}
+
+/// The shapes of delays: the kernel takes tables, and gives none back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shapes {
+    /// Of the delay of packets.
+    pub delay: Distribution,
+    /// Of the time between slots.
+    pub slot: Distribution,
+}
+
+impl Shapes {
+    /// Words as short as a label needs them that names as many interfaces as there may be.
+    const WORDS: [(&str, Distribution); 5] = [
+        ("even", Distribution::Uniform),
+        ("normal", Distribution::Normal),
+        ("pareto", Distribution::Pareto),
+        ("mixed", Distribution::Paretonormal),
+        ("table", Distribution::SomeTable),
+    ];
+
+    /// Those of a fault, by name.
+    pub fn of(netem: &Netem) -> Self {
+        let slot = match netem.slot.as_ref().map(Slot::distance) {
+            Some(Distance::Around { distribution, .. }) => distribution.clone(),
+            _ => Distribution::Uniform,
+        };
+        Self { delay: netem.distribution.clone().without_numbers(), slot: slot.without_numbers() }
+    }
+
+    fn word(shape: &Distribution) -> &'static str {
+        let mut words = Self::WORDS.into_iter();
+        words.find(|(_, one)| one.name() == shape.name()).map_or(shape.name(), |(word, _)| word)
+    }
+
+    fn shape(word: &str) -> Option<Distribution> {
+        Self::WORDS.into_iter().find(|(one, _)| *one == word).map(|(_, shape)| shape)
+    }
+}
+
+impl fmt::Display for Shapes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", Self::word(&self.delay), Self::word(&self.slot))
+    }
+}
+
+impl FromStr for Shapes {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        let (delay, slot) = text.split_once('/').ok_or(BadLabel)?;
+        let [delay, slot] = [delay, slot].map(Self::shape);
+        Ok(Self { delay: delay.ok_or(BadLabel)?, slot: slot.ok_or(BadLabel)? })
+    }
 }
 
 /// Kinds of fault, as far as labels tell them apart.
@@ -26,16 +83,19 @@ pub struct Label {
 pub enum Kind {
     /// See [`super::netem`].
     Netem,
+    /// See [`super::emulator`].
+    Emulated,
     /// See [`super::partition`].
     Partition,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Netem, Self::Partition];
+    const ALL: [Self; 3] = [Self::Netem, Self::Emulated, Self::Partition];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Netem => "netem",
+            Self::Emulated => "emulated",
             Self::Partition => "partition",
         }
     }
@@ -46,7 +106,7 @@ const BETWEEN: char = ':';
 
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, interfaces, from_ms, to_ms } = self;
+        let Self { kind, interfaces, from_ms, to_ms, shapes } = self;
         write!(out, "{VERSION} {} ", kind.word())?;
         for (number, interface) in interfaces.iter().enumerate() {
             if number > 0 {
@@ -54,7 +114,8 @@ impl fmt::Display for Label {
             }
             write!(out, "{interface}")?;
         }
-        write!(out, " from {from_ms} to {to_ms}")
+        write!(out, " from {from_ms} to {to_ms}")?;
+        if *shapes == Shapes::default() { Ok(()) } else { write!(out, " {shapes}") }
     }
 }
 
@@ -69,8 +130,13 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         // An interface's name has no white space in it.
         let words: Vec<_> = text.split(' ').collect();
-        let [VERSION, kind, interfaces, "from", from, "to", to] = words[..] else {
+        let [VERSION, kind, interfaces, "from", from, "to", to, ref rest @ ..] = words[..] else {
             return Err(BadLabel);
+        };
+        let shapes = match rest {
+            [] => Shapes::default(),
+            [shapes] => shapes.parse()?,
+            _ => return Err(BadLabel),
         };
         let number = |text: &str| text.parse().map_err(|_| BadLabel);
         Ok(Self {
@@ -81,6 +147,7 @@ impl FromStr for Label {
                 .collect::<Result<_, _>>()?,
             from_ms: number(from)?,
             to_ms: number(to)?,
+            shapes,
         })
     }
 }
@@ -96,17 +163,27 @@ mod tests {
         #[test]
         fn what_is_printed_is_read_back_and_fits(
             names in proptest::collection::vec("[a-z][!-.0-9;-~]{0,14}", 1..=MAX_INTERFACES),
-            partition: bool, from_ms: u64, to_ms: u64
+            // Up to 30,000 years.
+            times in proptest::array::uniform2(0..1_000_000_000_000_000u64),
+            shapes in proptest::array::uniform2(proptest::sample::select(Shapes::WORDS.to_vec())),
         ) {
             let interfaces: Result<Vec<Interface>, _> =
                 names.iter().map(|name| name.parse()).collect();
             prop_assume!(interfaces.is_ok());
             let interfaces = interfaces.unwrap();
-            let kind = if partition { Kind::Partition } else { Kind::Netem };
-            let label = Label { kind, interfaces, from_ms, to_ms };
-            prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
-            // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
-            prop_assert!(label.to_string().len() <= 127);
+            let [delay, slot] = shapes.map(|(_, shape)| shape);
+            let [from_ms, to_ms] = times;
+            // Only netem has shapes of delays.
+            for kind in Kind::ALL {
+                let shapes = match kind {
+                    Kind::Netem => Shapes { delay: delay.clone(), slot: slot.clone() },
+                    _ => Shapes::default(),
+                };
+                let label = Label { kind, interfaces: interfaces.clone(), from_ms, to_ms, shapes };
+                prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
+                // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
+                prop_assert!(label.to_string().len() <= 127, "{}", label);
+            }
         }
 
         #[test]
@@ -120,5 +197,6 @@ mod tests {
         assert_eq!("v1 quake eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v2 netem eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v1 netem eth0 from 1 to 2 more".parse::<Label>(), Err(BadLabel));
+        assert_eq!("v1 netem eth0 from 1 to 2 odd/even".parse::<Label>(), Err(BadLabel));
     }
 }

@@ -5,8 +5,12 @@
 
 pub mod clear;
 pub mod connections;
+pub mod distribution;
+pub mod emulation;
+pub mod emulator;
 pub mod gate;
 pub mod label;
+pub mod links;
 pub mod netem;
 pub mod partition;
 pub mod selection;
@@ -21,6 +25,8 @@ const LINK_PREFIX: &str = "pc-";
 const EXIT_SUFFIX: char = 'x';
 /// The link for packets that reach the pod ends with this.
 const INGRESS_SUFFIX: char = 'i';
+/// The name of the emulator's table ends with this.
+const EMULATOR_SUFFIX: &str = "-emulator";
 /// The kind of links for packets that leave: pairs, where the second receives what the first has sent.
 const PAIR_KIND: &str = "veth";
 /// The kind of links for packets that reach the pod: what they are given to send, the interface receives
@@ -67,6 +73,11 @@ pub fn table_name(id: FaultId) -> String {
     format!("{OWNER}-{id}")
 }
 
+/// The name of the table through which the agent gets packets that it is to treat itself.
+pub fn emulator_table_name(id: FaultId) -> String {
+    format!("{}{EMULATOR_SUFFIX}", table_name(id))
+}
+
 /// The alias of the fault's links.
 pub fn link_alias(id: FaultId) -> String {
     format!("{OWNER} {id}")
@@ -92,6 +103,16 @@ pub fn id_of_link(name: &str) -> Option<FaultId> {
 /// The fault that a table of this name belongs to.
 pub fn id_of_table(name: &str) -> Option<FaultId> {
     name.strip_prefix(OWNER)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The fault that an emulator's table of this name belongs to.
+pub fn id_of_emulator_table(name: &str) -> Option<FaultId> {
+    id_of_table(name.strip_suffix(EMULATOR_SUFFIX)?)
+}
+
+/// The fault that a table of this name belongs to, its gate or its emulator's.
+pub fn id_of_any_table(name: &str) -> Option<FaultId> {
+    id_of_table(name).or_else(|| id_of_emulator_table(name))
 }
 
 /// The fault that this very link belongs to. A name alone is not enough: someone else's link may look
@@ -146,6 +167,8 @@ mod tests {
             }
         }
         assert_eq!(id_of_table(&table_name(id)), Some(id));
+        assert_eq!(id_of_emulator_table(&emulator_table_name(id)), Some(id));
+        assert_eq!(id_of_table(&emulator_table_name(id)), None);
     }
 
     #[test]

@@ -13,14 +13,18 @@
 //!
 //! tbf is there because TCP hands over super-packets of up to 64 KiB: netem would treat each of them as
 //! one packet; tbf splits what is larger than its burst. netem counts packets and not bytes, so it has
-//! to come after that.
+//! to come after that. What netem sends twice it puts in at the top, into tbf, which hardly holds it up.
+//! What tbf adds to a packet is 50 ns in 1500 bytes: a rate of netem's own above tbf's is not felt.
+//!
+//! A packet that netem corrupts has one bit changed anywhere in its frame, in the Ethernet header too: the
+//! gate lets it out whatever it says there.
 //!
 //! For what comes in it is a link of the kind ifb, which is made for that: the interface receives each packet
 //! again, past the programs and rules of its ingress that have seen it before (`ifb_ri_tasklet` of
 //! drivers/net/ifb.c). Nothing else in the kernel can put a packet there.
 //!
-//! For what leaves, the links are of the kind veth, whose packets the node's end of the pod's wire receives like any other.
-//! An ifb link marks its packets (`tc_skip_classify`, drivers/net/ifb.c), and the mark crosses the wire:
+//! For what leaves, the links are of the kind veth, whose packets the node's end of the pod's wire receives
+//! like any other. An ifb link marks its packets (`tc_skip_classify`, drivers/net/ifb.c), and the mark crosses the wire:
 //! there they would pass over `tc ingress` and nf_tables `ingress`, which is where Cilium and Calico with
 //! eBPF route and filter. What is left of this kind is `skb->redirected`, set by any forward of nf_tables:
 //! a generic XDP program at the node's end does not see the packets (`netif_receive_generic_xdp` of
@@ -40,22 +44,21 @@ use pod_chaos_protocol::{
 
 use super::{
     clear::{list_qdiscs, own_links, undone, verified},
-    entry_address, exit_name,
+    emulation,
     gate::{self, Fate, Gate, Way},
-    ingress_name,
-    label::{Kind, Label},
-    link_alias,
+    label::{Kind, Label, Shapes},
+    links::{self, Pair},
     selection::Selection,
     table_name, way_in,
 };
 use crate::{
     clock,
-    error::{Doing, KernelError, failure},
+    error::{KernelError, failure},
     kernel::{self, Kernel},
     netlink::{
-        Message,
-        link::{self, Link},
-        qdisc::{self, Handle, NetemOptions, Options, Qdisc},
+        link::Link,
+        netem::NetemOptions,
+        qdisc::{self, Handle, Options, Qdisc},
     },
 };
 
@@ -68,16 +71,6 @@ const TBF_RATE: u32 = 3_750_000_000;
 /// What a frame may have on top of the interface's MTU: Ethernet, VLAN tags, and room to spare. With an
 /// MTU of 1500 it makes a burst of 2000 bytes.
 const TBF_BURST_ABOVE_MTU: u32 = 500;
-
-/// netem holds packets for as long as the delay lasts, and drops what goes beyond its limit. It must not
-/// turn a delay into a loss, so the limit is what a million packets per second (12 Gbit/s in full frames)
-/// need, between these bounds. `tc` takes 1000 packets, which at 100 ms is full at 10,000 per second. The
-/// upper bound, about 700 MB in full frames, is there for the node: something in the pod may flood.
-const NETEM_LIMIT: (u64, u64) = (10_000, 300_000);
-const NETEM_NANOS_PER_PACKET: u64 = 1_000;
-
-/// `get_jitter` of net/sched/sch_netem.c: above this a kernel caps it, or worse.
-const JITTER_MAX_NANOS: u64 = i32::MAX as u64;
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -108,19 +101,15 @@ impl Plan {
             let hint = "packets that go through a tunnel are hit on the interface it goes over";
             return Err(failure(FailureKind::Unsupported, message, Some(hint)));
         }
-        let refuse = |message| Err(failure(FailureKind::BadRequest, message, None));
-        if netem.jitter.as_nanos() > JITTER_MAX_NANOS {
-            return refuse(format!("jitter {} is more than netem can do, 2.147s", netem.jitter));
-        }
+        netem.check().map_err(|error| {
+            failure(FailureKind::BadRequest, error.to_string(), Some(error.hint()))
+        })?;
         let timeout_ms = running_time.as_nanos().div_ceil(1_000_000);
         Ok(Self { id, interfaces, traffic, netem, timeout_ms })
     }
 
-    fn netem(&self) -> NetemOptions {
-        let (delay, jitter) = (self.netem.delay.as_nanos(), self.netem.jitter.as_nanos());
-        let (least, most) = NETEM_LIMIT;
-        let limit = ((delay + jitter) / NETEM_NANOS_PER_PACKET).clamp(least, most);
-        NetemOptions { delay, jitter, limit: u32::try_from(limit).unwrap_or(u32::MAX) }
+    fn netem(&self, mtu: u32) -> Options {
+        Options::Netem(Box::new(emulation::options(&self.netem, mtu)))
     }
 
     /// For packets of at most so many bytes, without the Ethernet header.
@@ -132,8 +121,7 @@ impl Plan {
     /// The qdiscs of a link whose packets have at most so many bytes, in the order they are made: parent,
     /// own handle, parameters.
     pub fn qdiscs(&self, mtu: u32) -> [(Handle, Handle, Options); 2] {
-        let netem = Options::Netem(self.netem());
-        [(Handle::ROOT, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, netem)]
+        [(Handle::ROOT, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, self.netem(mtu))]
     }
 
     /// The ways of packets, without the links that they go through: interface, its position, direction.
@@ -182,7 +170,8 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     }
     let from_ms = clock::now_ms();
     let interfaces = plan.interfaces.iter().map(|(name, _)| name.clone()).collect();
-    let label = Label { kind: Kind::Netem, interfaces, from_ms, to_ms: from_ms + plan.timeout_ms };
+    let (to_ms, shapes) = (from_ms + plan.timeout_ms, Shapes::of(&plan.netem));
+    let label = Label { kind: Kind::Netem, interfaces, from_ms, to_ms, shapes };
     let selection = Selection::new(&plan.traffic);
     let Plan { id, timeout_ms, .. } = *plan;
     let sample = plan.traffic.sample;
@@ -200,60 +189,40 @@ fn make_links(
     number: usize,
     direction: Direction,
 ) -> Result<i32, Failure> {
-    let name = &way_in(plan.id, number, direction);
-    let (names, kind, message) = match direction {
+    match direction {
         Direction::Egress => {
-            let exit = exit_name(plan.id, number);
-            let pair = link::create_pair([name, &exit], entry_address(plan.id), mtu);
-            (vec![name.clone(), exit], "veth", pair)
+            let pair = Pair::make(kernel, plan.id, number, mtu)?;
+            add_qdiscs(kernel, plan, mtu, &pair.entry)?;
+            pair.set_up(kernel)?;
+            Ok(pair.entry.index)
         }
         Direction::Ingress => {
-            let name = ingress_name(plan.id, number);
-            let link = link::create_ifb(&name, mtu);
-            (vec![name], "ifb", link)
+            let link = links::make_single(kernel, plan.id, number, mtu)?;
+            add_qdiscs(kernel, plan, mtu, &link)?;
+            links::set_up(kernel, &link)?;
+            Ok(link.index)
         }
-    };
-    kernel.route.request(&message).map_err(|refusal| match refusal.errno {
-        Errno::EOPNOTSUPP => kernel::lacks(&[kind]),
-        _ => KernelError::new(format!("make the link {name}"), refusal).into(),
-    })?;
-    let mut links = own_links(kernel, plan.id)?;
-    links.retain(|link| names.contains(&link.name));
-    let Some(entry) = links.iter().find(|link| link.name == *name).map(|link| link.index) else {
-        let message = format!("the link {name} was gone as soon as it was made");
-        return Err(failure(FailureKind::Kernel, message, None));
-    };
-    for Link { index, name, .. } in &links {
-        let mut request = |message: &Message, what: &str| {
-            kernel.route.request(message).doing(|| format!("{what} of the link {name}"))
-        };
-        request(&link::set_alias(*index, &link_alias(plan.id)), "set the alias")?;
-        // Else it would get an address that the pod's processes can see. A kernel without IPv6 refuses.
-        let _ = request(&link::set_no_addresses(*index), "switch off the addresses");
     }
+}
+
+fn add_qdiscs(kernel: &mut Kernel, plan: &Plan, mtu: u32, link: &Link) -> Result<(), Failure> {
     for (parent, handle, options) in plan.qdiscs(mtu) {
-        let message = qdisc::add(entry, parent, handle, &options);
+        let message = qdisc::add(link.index, parent, handle, &options);
         kernel.route.request(&message).map_err(|refusal| {
             if refusal.errno == Errno::ENOENT {
-                return kernel::lacks(&missing_qdiscs(kernel, entry, plan, mtu));
+                return kernel::lacks(&missing_qdiscs(kernel, link.index, plan, mtu));
             }
-            let doing = format!("add the qdisc {} at {parent} of the link {name}", options.kind());
+            let (kind, name) = (options.kind(), &link.name);
+            let doing = format!("add the qdisc {kind} at {parent} of the link {name}");
             KernelError::new(doing, refusal).into()
         })?;
     }
-    // The second link first: the kernel uses a link's qdiscs from the moment when it is up and has a
-    // carrier, which for the first of a pair to be set up is only noticed later, by a worker thread.
-    let (first, second) = links.iter().partition::<Vec<_>, _>(|link| link.index == entry);
-    for link in second.iter().chain(&first) {
-        let message = link::set_up(link.index);
-        kernel.route.request(&message).doing(|| format!("set the link {} up", link.name))?;
-    }
-    Ok(entry)
+    Ok(())
 }
 
 /// Finds out which kinds of qdisc the kernel does not have, by trying them on our own link.
 fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan, mtu: u32) -> Vec<&'static str> {
-    let kinds = [("sch_tbf", Plan::tbf(mtu)), ("sch_netem", Options::Netem(plan.netem()))];
+    let kinds = [("sch_tbf", Plan::tbf(mtu)), ("sch_netem", plan.netem(mtu))];
     let missing = kinds.into_iter().filter(|(_, options)| {
         // There may be none.
         let _ = kernel.route.request(&qdisc::delete_root(link));
@@ -264,11 +233,7 @@ fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan, mtu: u32) -> Vec<
 }
 
 /// What of the fault the kernel shows differently.
-fn compare(
-    kernel: &mut Kernel,
-    plan: &Plan,
-    applied: &Applied,
-) -> Result<Vec<String>, KernelError> {
+fn compare(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<Vec<String>, Failure> {
     let Some(contents) = gate::read(kernel, plan.id)? else {
         return Ok(vec![format!("no table {}", table_name(plan.id))]);
     };
@@ -289,31 +254,34 @@ fn compare(
         };
         let qdiscs = list_qdiscs(kernel, entry)?;
         for (parent, handle, options) in plan.qdiscs(link.mtu) {
-            let found = qdiscs.iter().find(|qdisc| qdisc.parent == parent);
-            let same = found.is_some_and(|qdisc| {
-                qdisc.kind == options.kind()
-                    && qdisc.handle == handle
-                    && match options {
-                        Options::Netem(netem) => {
-                            qdisc.netem().is_some_and(|read| same_netem(read, netem))
-                        }
-                        Options::Tbf { .. } => true,
-                    }
+            let found = qdiscs.iter().find(|qdisc| {
+                qdisc.parent == parent && qdisc.handle == handle && qdisc.kind == options.kind()
             });
-            if !same {
-                differences
-                    .push(format!("qdisc of {name} at {parent}: {found:?} instead of {options:?}"));
+            match (found, options) {
+                (None, options) => {
+                    let kind = options.kind();
+                    differences.push(format!("no {kind} of {name} at {parent}, but {qdiscs:?}"));
+                }
+                (Some(_), Options::Tbf { .. }) => {}
+                (Some(qdisc), Options::Netem(asked)) => {
+                    differences.extend(compare_netem(qdisc, &asked)?);
+                }
             }
         }
     }
     Ok(differences)
 }
 
-/// Kernels before 4.15 only know ticks of 64 ns.
-fn same_netem(read: NetemOptions, asked: NetemOptions) -> bool {
-    read.limit == asked.limit
-        && read.delay.abs_diff(asked.delay) < 64
-        && read.jitter.abs_diff(asked.jitter) < 64
+/// What of netem's options the kernel shows differently.
+fn compare_netem(qdisc: &Qdisc, asked: &NetemOptions) -> Result<Vec<String>, Failure> {
+    match qdisc.netem() {
+        // A kernel without seeds ignores one.
+        Some(NetemOptions { seed: None, .. }) if asked.seed.is_some() => {
+            Err(kernel::lacks(&["seeds of netem, which Linux has from 6.6 on"]))
+        }
+        Some(read) => Ok(emulation::differences(&read, asked)),
+        None => Ok(vec![format!("netem cannot be read: {qdisc:?}")]),
+    }
 }
 
 /// What netem on this link of ours has been told, when it is there.
@@ -340,7 +308,8 @@ mod tests {
         jitter: &str,
         running_time: &str,
     ) -> Result<Plan, Failure> {
-        let netem = Netem { delay: delay.parse().unwrap(), jitter: jitter.parse().unwrap() };
+        let (delay, jitter) = (delay.parse().unwrap(), jitter.parse().unwrap());
+        let netem = Netem { delay, jitter, ..Netem::default() };
         let interface = ("eth0".parse().unwrap(), link.clone());
         Plan::new(
             FaultId::new(1),
@@ -349,13 +318,6 @@ mod tests {
             netem,
             running_time.parse().unwrap(),
         )
-    }
-
-    #[test]
-    fn a_delay_is_no_loss_at_a_million_packets_per_second() {
-        assert_eq!(plan("1ms", "0", "30").unwrap().netem().limit, 10_000);
-        assert_eq!(plan("100ms", "10ms", "30").unwrap().netem().limit, 110_000);
-        assert_eq!(plan("240s", "0", "30").unwrap().netem().limit, 300_000);
     }
 
     #[test]
@@ -369,7 +331,7 @@ mod tests {
         let message = |plan: Result<Plan, Failure>| plan.unwrap_err().message;
         assert_eq!(
             message(plan("3s", "2200ms", "30")),
-            "jitter 2.2s is more than netem can do, 2.147s"
+            "a jitter of 2.2s is more than netem can do, 2.147483647s"
         );
         assert_eq!(
             message(plan_on(&link(false), "100ms", "0", "30")),

@@ -17,7 +17,7 @@ use pod_chaos_protocol::{
 use super::{
     clear::{undone, verified},
     gate::{self, Fate, Gate, Way},
-    label::{Kind, Label},
+    label::{Kind, Label, Shapes},
     selection::Selection,
     table_name,
 };
@@ -91,7 +91,13 @@ impl Plan {
         let to_ms = from_ms + timeout_ms;
         Gate {
             id,
-            label: Label { kind: Kind::Partition, interfaces, from_ms, to_ms },
+            label: Label {
+                kind: Kind::Partition,
+                interfaces,
+                from_ms,
+                to_ms,
+                shapes: Shapes::default(),
+            },
             timeout_ms,
             ways,
             selection: Selection::new(&self.traffic),
@@ -116,7 +122,7 @@ pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Gate, Failure> {
 
 /// Reads the fault back, compares it with what was asked for, and undoes it when they differ.
 pub fn verify(kernel: &mut Kernel, plan: &Plan, gate: &Gate) -> Result<(), Failure> {
-    let compared = compare(kernel, gate);
+    let compared = compare(kernel, gate).map_err(Failure::from);
     verified(kernel, plan.id, compared)
 }
 

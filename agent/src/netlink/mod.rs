@@ -9,8 +9,10 @@
 
 pub mod address;
 pub mod attribute;
+pub mod ethtool;
 pub mod link;
 pub mod message;
+pub mod netem;
 pub mod nftables;
 pub mod qdisc;
 pub mod route;

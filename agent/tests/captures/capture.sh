@@ -31,6 +31,32 @@ capture link-no-addresses.txt ip link set $LINK addrgenmode none
 capture link-up.txt ip link set $LINK up
 capture qdisc-tbf.txt tc qdisc add dev $LINK root handle 7063: tbf rate 30gbit burst 2000 limit 2000
 capture qdisc-netem.txt tc qdisc add dev $LINK parent 7063:1 handle 7064: netem limit 110000 delay 100ms 10ms
+# netem FILE WORDS...: netem alone, on the same link; a distribution is looked up in this folder.
+netem() {
+  local file=$1
+  shift
+  capture "netem-$file.txt" env TC_LIB_DIR=. tc qdisc add dev $LINK parent 7063:1 handle 7064: netem "$@"
+}
+netem jitter limit 1000 delay 100ms 10ms 25%
+netem table limit 1000 delay 100ms 10ms distribution steps
+netem loss limit 1000 loss random 1% 25%
+netem state limit 1000 loss state 10% 50% 25% 75% 1%
+netem state-defaults limit 1000 loss state 10%
+netem gemodel limit 1000 loss gemodel 1% 10% 70% 0.1% ecn
+netem gemodel-defaults limit 1000 loss gemodel 1%
+netem duplicate limit 1000 duplicate 1%
+netem correlations limit 1000 delay 100ms 10ms 5% loss random 1% 25% duplicate 2% 10%
+netem corrupt limit 1000 corrupt 0.1% 25%
+netem reorder limit 1000 delay 10ms reorder 25% 50% gap 5
+netem reorder-any limit 1000 delay 10ms reorder 25%
+netem rate limit 1000 rate 1mbit 20 48 5
+netem rate-negative limit 1000 rate 1500kbps -14 53 -5
+netem rate-64 limit 1000 rate 100gbit
+netem slot limit 1000 slot 800us 1ms packets 20 bytes 6000
+netem slot-fixed limit 1000 slot 800us
+netem slot-table limit 1000 slot distribution steps 1ms 100us packets 2
+netem all limit 1000 delay 100ms 10ms 25% distribution steps loss gemodel 1% 10% ecn \
+  duplicate 1% corrupt 0.1% reorder 25% rate 1mbit slot 800us 1ms
 capture qdisc-delete-root.txt tc qdisc del dev $LINK root
 capture table.txt nft "
   table netdev pod-chaos-0badcafe {

@@ -20,7 +20,7 @@ tests! {
         one_that_cannot_be_read_is_left,
         one_of_another_protocol_is_left,
         one_that_comes_too_late_is_left;
-    Netem:
+    Delay:
         is_in_force_before_anyone_asks,
         is_joined_by_who_asks_for_it,
         is_reverted_on_the_stream_that_joined,

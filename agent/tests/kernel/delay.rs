@@ -12,30 +12,31 @@ use pod_chaos_protocol::{Backend, Event, FaultState};
 use serde_json::Value;
 
 use crate::{
-    pod::{PATIENCE, PEER4, PEER6, Pod, on, plan, revert, round_trips, status},
+    pod::{PATIENCE, PEER4, PEER6, Pod, backend, on, plan, revert, round_trips, status},
     requirement::tests,
 };
 
 tests! {
-    Netem:
+    Delay:
         delays_ipv4_by_what_was_asked,
         delays_ipv6_and_spares_neighbour_discovery,
         spreads_the_delay_by_the_jitter,
-        takes_less_than_a_millisecond,
-        leaves_the_interfaces_own_qdisc_alone,
         leaves_other_interfaces_alone,
         leaves_tables_and_links_of_others_alone,
         hits_the_interface_that_was_asked_for,
         finds_the_interface_of_an_ipv6_only_pod,
+        lets_jumbo_frames_through,
+        carries_a_bulk_transfer_unharmed,
+        sends_nothing_of_its_own,
+        gives_its_links_no_addresses;
+    Netem:
+        takes_less_than_a_millisecond,
+        leaves_the_interfaces_own_qdisc_alone,
         reports_what_tc_and_nft_show,
         loses_nothing_of_a_burst,
         splits_super_packets,
-        lets_jumbo_frames_through,
-        carries_a_bulk_transfer_unharmed,
         the_node_sees_what_is_hit,
-        keeps_the_mark_of_a_packet,
-        sends_nothing_of_its_own,
-        gives_its_links_no_addresses;
+        keeps_the_mark_of_a_packet;
 }
 
 /// All arrived, none of them took less than `low`, and half of them no more than `high`: a busy machine may
@@ -180,7 +181,7 @@ fn reports_what_tc_and_nft_show() {
     assert_eq!(fault.interfaces[0].as_str(), "eth0");
     assert_eq!(fault.backend, Backend::NetdevEgress);
     assert_eq!(fault.netem, at_start.netem);
-    let asked = fault.netem.unwrap();
+    let asked = fault.netem.as_ref().unwrap();
     assert_eq!(
         (asked.delay.to_string(), asked.jitter.to_string()),
         ("123.456ms".into(), "7ms".into())
@@ -289,12 +290,12 @@ fn carries_a_bulk_transfer_unharmed() {
     let plain = transfer(&pod, BYTES);
     let (mut agent, _) = pod.disrupt(&plan("00000001", "60s", "1ms"));
     let delayed = transfer(&pod, BYTES);
-    let drops = netem(&pod)["drops"].clone();
+    let drops = (backend() == Backend::NetdevEgress).then(|| netem(&pod)["drops"].clone());
     agent.send(&revert());
     agent.ended();
     let after = transfer(&pod, BYTES);
     println!("plain {plain:?}, delayed {delayed:?}, after {after:?}");
-    assert_eq!(drops, 0);
+    assert!(drops.is_none_or(|drops| drops == 0), "packets were dropped");
     // Retransmission timeouts, of 200 ms each, would take far longer than this.
     assert!(delayed < plain * 8 + Duration::from_secs(1), "{delayed:?} instead of {plain:?}");
     assert!(after < plain * 4 + Duration::from_millis(500), "{after:?} instead of {plain:?}");

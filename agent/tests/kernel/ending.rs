@@ -18,9 +18,10 @@ tests! {
     Namespaces:
         reverting_what_is_not_there_is_harmless;
     Netem:
-        by_the_timer,
         by_the_timer_when_the_serving_agent_is_killed,
-        by_the_timer_when_all_agents_are_killed,
+        by_the_timer_when_all_agents_are_killed;
+    Delay:
+        by_the_timer,
         by_the_timer_when_input_ends,
         by_the_timer_when_nobody_reads_any_more,
         by_the_timer_when_the_terminal_goes_away,

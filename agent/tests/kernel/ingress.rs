@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     delay::{assert_times, transfer},
-    pod::{PATIENCE, PEER4, PEER6, Pod, plan, revert, targets, with},
+    pod::{PATIENCE, PEER4, PEER6, Pod, backend, plan, revert, targets, with},
     requirement::tests,
 };
 
@@ -24,7 +24,9 @@ tests! {
         delays_only_its_targets,
         ends_by_the_timer_when_all_agents_are_killed,
         carries_a_bulk_transfer_into_the_pod_unharmed,
-        packets_on_their_way_in_arrive_after_a_revert,
+        packets_on_their_way_in_arrive_after_a_revert;
+    Delay:
+        delays_only_its_targets_on_the_way_out,
         every_other_packet_is_late,
         leaves_what_is_not_hit_its_throughput;
 }
@@ -75,7 +77,6 @@ fn delays_only_its_targets() {
     pod.outside.run("ip addr add 10.9.0.3/24 dev eth0; ip addr add fd00:9::3/64 dev eth0 nodad");
     pod.settle_ipv6("eth0", PEER6);
     for (traffic, delay) in [
-        (json!({ "egress": targets(&["10.9.0.2", "fd00:9::2"]) }), 50.0),
         (json!({ "egress": null, "ingress": targets(&["10.9.0.2", "fd00:9::2"]) }), 50.0),
         (json!({ "ingress": [], "exclude": ["10.9.0.3", "fd00:9::3"] }), 100.0),
     ] {
@@ -89,6 +90,30 @@ fn delays_only_its_targets() {
         agent.send(&revert());
         agent.ended();
     }
+}
+
+fn delays_only_its_targets_on_the_way_out() {
+    let pod = Pod::new();
+    pod.outside.run("ip addr add 10.9.0.3/24 dev eth0; ip addr add fd00:9::3/64 dev eth0 nodad");
+    pod.settle_ipv6("eth0", PEER6);
+    for traffic in [
+        json!({ "egress": targets(&["10.9.0.2", "fd00:9::2"]) }),
+        json!({ "egress": targets(&["/icmp"]), "exclude": ["10.9.0.3", "fd00:9::3"] }),
+        json!({ "protocol": "icmp", "spare-node": ["10.9.0.3", "fd00:9::3"] }),
+    ] {
+        let (mut agent, status) = pod.disrupt(&with(plan("00000001", "60s", "50ms"), &traffic));
+        assert_eq!(status.backend, backend());
+        for peer in [PEER4, PEER6] {
+            assert_times(&pod.ping(peer, 5, "0.05"), 5, 49.9, 60.0);
+        }
+        for bystander in ["10.9.0.3", "fd00:9::3"] {
+            assert_times(&pod.ping(bystander, 5, "0.02"), 5, 0.0, 5.0);
+        }
+        agent.send(&revert());
+        let (_, _, packets) = agent.ended();
+        assert_eq!(packets, 10);
+    }
+    pod.assert_clean();
 }
 
 fn ends_by_the_timer_when_all_agents_are_killed() {

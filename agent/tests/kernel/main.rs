@@ -11,9 +11,13 @@ mod carried;
 #[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
+mod emulator;
+#[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
 mod ingress;
+#[cfg(target_os = "linux")]
+mod options;
 #[cfg(target_os = "linux")]
 mod partition;
 #[cfg(target_os = "linux")]
@@ -41,8 +45,10 @@ fn main() -> std::process::ExitCode {
     let tests = [
         carried::tests(),
         delay::tests(),
+        emulator::tests(),
         ending::tests(),
         ingress::tests(),
+        options::tests(),
         partition::tests(),
         refusal::tests(),
         side_by_side::tests(),

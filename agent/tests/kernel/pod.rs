@@ -14,8 +14,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use pod_chaos_protocol::{Ending, Event, Failure, FaultStatus};
+use pod_chaos_protocol::{Backend, Ending, Event, Failure, FaultStatus};
 use serde_json::Value;
+
+use crate::requirement::LACKS;
 
 /// Addresses of the pod and of its peer.
 pub const POD4: &str = "10.9.0.1";
@@ -174,15 +176,15 @@ impl Pod {
     /// Links and tables that faults have left, or seem to, by name.
     pub fn leftovers(&self) -> Vec<String> {
         let links = self.inside.json("ip -j link");
-        let tables = self.inside.json("nft -j list tables");
-        let names = |list: &Value, pointer: &str| -> Vec<String> {
-            let all = list.as_array().into_iter().flatten();
-            all.filter_map(|one| one.pointer(pointer)?.as_str().map(str::to_owned)).collect()
-        };
-        let mut links = names(&links, "/ifname");
-        links.retain(|name| name.starts_with("pc-"));
-        links.sort();
-        [links, names(&tables["nftables"], "/table/name")].concat()
+        // Not as JSON: nft 1.0.6 prints some that cannot be read for a table with an owner.
+        let tables = self.inside.run("nft list tables");
+        let all = links.as_array().into_iter().flatten();
+        let mut names: Vec<_> =
+            all.filter_map(|one| one["ifname"].as_str().map(str::to_owned)).collect();
+        names.retain(|name| name.starts_with("pc-"));
+        names.sort();
+        names.extend(tables.lines().filter_map(|line| Some(line.rsplit_once(' ')?.1.to_owned())));
+        names
     }
 
     /// Fails unless nothing is left of any fault.
@@ -203,11 +205,34 @@ pub fn agent_path() -> String {
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_pod-chaos-agent").to_owned())
 }
 
+/// The backend under test: that of `POD_CHAOS_BACKEND`, else the one that the agent is to choose here.
+pub fn backend() -> Backend {
+    match std::env::var("POD_CHAOS_BACKEND") {
+        Ok(name) => serde_json::from_value(name.into()).expect("the name of a backend"),
+        Err(_) if LACKS.is_some() => Backend::Userspace,
+        Err(_) => Backend::NetdevEgress,
+    }
+}
+
 /// A plan with a delay.
 pub fn plan(id: &str, running_time: &str, delay: &str) -> Value {
-    serde_json::json!({
-        "id": id, "running-time": running_time, "fault": { "netem": { "netem": { "delay": delay } } },
-    })
+    plan_of(id, running_time, &serde_json::json!({ "delay": delay }))
+}
+
+/// A plan with these parameters.
+pub fn plan_of(id: &str, running_time: &str, netem: &Value) -> Value {
+    let mut fault = serde_json::json!({ "netem": netem });
+    // Without being asked, the agent chooses.
+    if std::env::var("POD_CHAOS_BACKEND").is_ok() {
+        fault["backend"] = serde_json::to_value(backend()).unwrap();
+    }
+    serde_json::json!({ "id": id, "running-time": running_time, "fault": { "netem": fault } })
+}
+
+/// The same plan by this backend.
+pub fn by(mut plan: Value, backend: Backend) -> Value {
+    plan["fault"]["netem"]["backend"] = serde_json::to_value(backend).unwrap();
+    plan
 }
 
 /// The same plan on another interface.
@@ -234,8 +259,17 @@ pub fn targets(endpoints: &[&str]) -> Value {
 }
 
 /// What [`Pod::leftovers`] shows of a fault with this id.
-pub fn parts(id: &str) -> [String; 3] {
-    [format!("pc-{id}"), format!("pc-{id}x"), format!("pod-chaos-{id}")]
+pub fn parts(id: &str) -> Vec<String> {
+    let mut parts = parts_without_agent(id);
+    if backend() == Backend::Userspace {
+        parts.insert(2, format!("pod-chaos-{id}-emulator"));
+    }
+    parts
+}
+
+/// The same when its agent has died.
+pub fn parts_without_agent(id: &str) -> Vec<String> {
+    vec![format!("pc-{id}"), format!("pc-{id}x"), format!("pod-chaos-{id}")]
 }
 
 /// The request for it.

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use pod_chaos_protocol::{Event, FailureKind};
+use pod_chaos_protocol::{Backend, Event, FailureKind};
 use serde_json::json;
 
 use crate::{
     pod::{
-        Agent, Pod, agent_path, apply, failure, on, partition, parts, plan, status, targets, with,
+        Agent, Pod, agent_path, apply, by, failure, on, partition, parts, plan, status, targets,
+        with,
     },
     requirement::tests,
 };
@@ -26,11 +27,11 @@ tests! {
         partitions_that_make_no_sense,
         a_container_without_net_admin,
         prints_its_version;
-    Netem:
+    Delay:
         a_second_fault_on_the_same_interface,
         an_id_that_is_in_use;
     NoNetem:
-        a_kernel_without_netem;
+        a_kernel_without_netem_when_it_was_asked_for;
 }
 
 fn end_of_input_before_a_request_is_no_failure() {
@@ -233,9 +234,10 @@ fn an_id_that_is_in_use() {
     assert!((49.9..99.0).contains(&pod.round_trip()));
 }
 
-fn a_kernel_without_netem() {
+fn a_kernel_without_netem_when_it_was_asked_for() {
     let pod = Pod::new();
-    let events = pod.ask(&apply(&plan("00000001", "1s", "1ms")));
+    let plan = by(plan("00000001", "1s", "1ms"), Backend::NetdevEgress);
+    let events = pod.ask(&apply(&plan));
     let failure = failure(&events);
     assert_eq!(failure.kind, FailureKind::Unsupported);
     assert!(failure.message.contains("sch_netem"), "{failure}");

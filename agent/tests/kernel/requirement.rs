@@ -7,20 +7,29 @@ use std::{
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
+use pod_chaos_protocol::Backend;
+
+use crate::pod::backend;
 
 /// What a test needs of the kernel, beyond root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Only network namespaces and nf_tables.
     Namespaces,
-    /// All that a delay is made of.
+    /// A delay, by whatever backend the agent chooses or [`crate::pod::backend`] says.
+    Delay,
+    /// What only netem does.
     Netem,
+    /// What only the agent does by itself, with or without netem in the kernel.
+    Emulator,
+    /// Links of VLANs.
+    Vlan,
     /// A kernel without netem, to see it refused.
     NoNetem,
 }
 
 /// The first link or qdisc that this kernel lacks.
-static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
+pub static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
     // In a namespace that ends with the command.
     let script = "ip link add probe type veth peer name other || { echo veth; exit; }
         for kind in 'tbf rate 1mbit burst 2000 limit 2000' 'netem delay 1ms'; do
@@ -29,6 +38,13 @@ static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
     let output = Command::new("unshare").args(["--net", "sh", "-c", script]).output().ok()?;
     let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!word.is_empty()).then_some(word)
+});
+
+/// Whether this kernel has links of VLANs.
+static VLANS: LazyLock<bool> = LazyLock::new(|| {
+    let script = "ip link add link lo name lo.7 type vlan id 7";
+    let output = Command::new("unshare").args(["--net", "sh", "-c", script]).output();
+    output.is_ok_and(|output| output.status.success())
 });
 
 /// The first of the tools that this machine lacks.
@@ -51,6 +67,13 @@ impl Needs {
         }
         match (self, &*LACKS) {
             (Self::Netem, Some(lacking)) => Some(format!("skipped: no {lacking} in this kernel")),
+            (Self::Netem, None) if backend() != Backend::NetdevEgress => {
+                Some("skipped: of netem, which was not to be used".to_owned())
+            }
+            (_, Some(lacking)) if lacking == "veth" => {
+                Some(format!("skipped: no {lacking} in this kernel"))
+            }
+            (Self::Vlan, _) if !*VLANS => Some("skipped: no 8021q in this kernel".to_owned()),
             (Self::NoNetem, None) => Some("skipped: this kernel has netem".to_owned()),
             _ => None,
         }

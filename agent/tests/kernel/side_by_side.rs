@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     delay::{assert_times, transfer},
-    pod::{
-        PEER4, PEER6, Pod, apply, failure, partition, parts, plan, revert, status, targets, with,
-    },
+    pod::{PEER4, Pod, apply, failure, partition, parts, plan, revert, status, targets, with},
     requirement::tests,
     services::{Services, passes},
 };
@@ -17,9 +15,11 @@ tests! {
         what_has_no_packet_in_common_runs_side_by_side,
         what_has_some_is_refused_and_named,
         what_is_in_the_way_is_replaced;
-    Netem:
+    Delay:
         two_delays_on_one_interface,
         a_delay_beside_a_partition,
+        a_delay_is_replaced;
+    Netem:
         three_interfaces_of_one_fault;
 }
 
@@ -123,6 +123,23 @@ fn a_delay_beside_a_partition() {
     assert!(!passes(&pod.inside, "tcp 10.9.0.2:80") && passes(&pod.inside, "tcp 10.9.0.2:81"));
 }
 
+fn a_delay_is_replaced() {
+    let pod = Pod::new();
+    let (mut first, _) = pod.disrupt(&delay_to("00000001", "50ms", &["10.9.0.0/24"]));
+    let mut plan = delay_to("00000002", "100ms", &["10.9.0.2"]);
+    plan["replace"] = true.into();
+    let mut second = pod.serve(&apply(&plan));
+    assert!(matches!(second.next(), Some(Event::Probed { .. })));
+    assert!(matches!(second.next(), Some(Event::Replaced { .. })));
+    assert!(matches!(second.next(), Some(Event::InForce { .. })));
+    first.ended();
+    assert_times(&pod.ping(PEER4, 5, "0.05"), 5, 99.9, 106.0);
+    assert_eq!(pod.leftovers(), parts("00000002"));
+    second.send(&revert());
+    second.ended();
+    pod.assert_clean();
+}
+
 fn three_interfaces_of_one_fault() {
     let pod = Pod::new();
     pod.connect("net1", "10.9.1", "fd00:9:1:");
@@ -139,5 +156,4 @@ fn three_interfaces_of_one_fault() {
     agent.send(&revert());
     agent.ended();
     pod.assert_clean();
-    let _ = (PEER6, parts("00000001"));
 }

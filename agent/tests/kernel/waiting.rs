@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use pod_chaos_protocol::Event;
 
 use crate::{
-    pod::{Agent, Pod, agent_path, parts, plan, until},
+    pod::{Agent, Pod, agent_path, parts, parts_without_agent, plan, until},
     requirement::tests,
 };
 
@@ -18,8 +18,9 @@ tests! {
         reaps_orphans_as_process_1,
         stop_ends_it_and_no_other;
     Netem:
+        clears_what_a_killed_agent_left;
+    Delay:
         sleeps_again_after_a_fault,
-        clears_what_a_killed_agent_left,
         clears_what_it_finds_at_its_start,
         clears_links_that_were_never_used,
         leaves_a_fault_in_force_when_it_exits;
@@ -136,7 +137,7 @@ fn clears_what_it_finds_at_its_start() {
     let (mut serving, _) = pod.disrupt(&plan("00000001", "500ms", "10ms"));
     serving.sigkill();
     thread::sleep(Duration::from_millis(600));
-    assert_eq!(pod.leftovers(), parts("00000001"));
+    assert_eq!(pod.leftovers(), parts_without_agent("00000001"));
     let _waiting = pod.agent("wait");
     until("clean pod", || pod.leftovers().is_empty().then_some(()));
 }

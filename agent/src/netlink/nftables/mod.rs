@@ -59,6 +59,7 @@ const NFTA_HOOK_DEV: u16 = 3;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_RULE_USERDATA: u16 = 7;
 
 /// The first attribute of everything that is in a table is the table's name.
 const IN_TABLE: u16 = 1;
@@ -71,10 +72,14 @@ const NF_ACCEPT: u32 = 1;
 /// `NF_DROP` of the same.
 const NF_DROP: u32 = 0;
 
-/// `NFTNL_UDATA_TABLE_COMMENT` of libnftnl's udata.h: text with its NUL, which `nft list` shows.
+/// `NFT_TABLE_F_OWNER`: only the socket that makes it may change it, and it goes with that socket.
+const OWNED: u32 = 2;
+
+/// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_RULE_COMMENT` of libnftnl's udata.h: text with its NUL,
+/// which `nft list` shows.
 const UDATA_COMMENT: u8 = 0;
 /// `NFTNL_UDATA_COMMENT_MAXLEN`, with the NUL.
-const COMMENT_MAX: usize = 128;
+pub const COMMENT_MAX: usize = 128;
 
 /// What a table's chains can hook into (linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,16 +188,35 @@ pub fn transact(
 ///
 /// When the comment has more than 127 bytes.
 pub fn new_table(table: TableId<'_>, comment: &str) -> Message {
+    new_table_with(table, comment, 0)
+}
+
+/// As [`new_table`], and the kernel deletes it when the socket is closed through which it was made: with
+/// the process, however that ends. Nobody else may change it. Kernels from 5.12 on.
+///
+/// # Panics
+///
+/// As [`new_table`].
+pub fn new_owned_table(table: TableId<'_>, comment: &str) -> Message {
+    new_table_with(table, comment, OWNED)
+}
+
+fn new_table_with(table: TableId<'_>, comment: &str, flags: u32) -> Message {
+    let attributes = Attributes::new()
+        .text(NFTA_TABLE_NAME, table.name)
+        .big32(NFTA_TABLE_FLAGS, flags)
+        .bytes(NFTA_TABLE_USERDATA, &user_data(comment));
+    table.message(NFT_MSG_NEWTABLE, &attributes).create()
+}
+
+/// The user data with this comment.
+fn user_data(comment: &str) -> Vec<u8> {
     let length = comment.len() + 1;
-    assert!(length <= COMMENT_MAX, "comment of a table has {length} bytes");
+    assert!(length <= COMMENT_MAX, "a comment has {length} bytes");
     let mut data = vec![UDATA_COMMENT, u8::try_from(length).unwrap_or(u8::MAX)];
     data.extend_from_slice(comment.as_bytes());
     data.push(0);
-    let attributes = Attributes::new()
-        .text(NFTA_TABLE_NAME, table.name)
-        .big32(NFTA_TABLE_FLAGS, 0)
-        .bytes(NFTA_TABLE_USERDATA, &data);
-    table.message(NFT_MSG_NEWTABLE, &attributes).create()
+    data
 }
 
 /// Deletes a table and all that is in it.
@@ -202,24 +226,67 @@ pub fn delete_table(table: TableId<'_>) -> Message {
 
 /// Makes a chain; one with a hook accepts what no rule decides about.
 pub fn new_chain(table: TableId<'_>, chain: &Chain) -> Message {
+    new_chain_with(table, chain, 0, NF_ACCEPT)
+}
+
+/// As [`new_chain`]; it sees packets after the chains of other tables on the same hook.
+pub fn new_later_chain(table: TableId<'_>, chain: &Chain) -> Message {
+    new_chain_with(table, chain, 1, NF_ACCEPT)
+}
+
+/// As [`new_chain`], but what no rule decides about is dropped.
+pub fn new_dropping_chain(table: TableId<'_>, chain: &Chain) -> Message {
+    new_chain_with(table, chain, 0, NF_DROP)
+}
+
+fn new_chain_with(table: TableId<'_>, chain: &Chain, priority: i32, policy: u32) -> Message {
     let named =
         Attributes::new().text(NFTA_CHAIN_TABLE, table.name).text(NFTA_CHAIN_NAME, &chain.name);
     let attributes = match chain.hook {
         None => named,
         Some(number) => {
-            let hook =
-                Attributes::new().big32(NFTA_HOOK_HOOKNUM, number).big32(NFTA_HOOK_PRIORITY, 0);
+            let hook = Attributes::new()
+                .big32(NFTA_HOOK_HOOKNUM, number)
+                .big32(NFTA_HOOK_PRIORITY, priority.cast_unsigned());
             let hook = match &chain.device {
                 Some(device) => hook.text(NFTA_HOOK_DEV, device),
                 None => hook,
             };
             named
                 .text(NFTA_CHAIN_TYPE, "filter")
-                .big32(NFTA_CHAIN_POLICY, NF_ACCEPT)
+                .big32(NFTA_CHAIN_POLICY, policy)
                 .nest(NFTA_CHAIN_HOOK, &hook)
         }
     };
     table.message(NFT_MSG_NEWCHAIN, &attributes).create()
+}
+
+/// Adds a note to a chain: a rule that does nothing, with a comment.
+///
+/// # Panics
+///
+/// When the comment has more than 127 bytes.
+pub fn new_note(table: TableId<'_>, chain: &str, comment: &str) -> Message {
+    let attributes = Attributes::new()
+        .text(NFTA_RULE_TABLE, table.name)
+        .text(NFTA_RULE_CHAIN, chain)
+        .bytes(NFTA_RULE_USERDATA, &user_data(comment));
+    appended(table.message(NFT_MSG_NEWRULE, &attributes))
+}
+
+/// The notes in a chain, in order.
+pub fn notes(
+    netfilter: &mut Netlink,
+    table: TableId<'_>,
+    chain: &str,
+) -> Result<Vec<String>, Refusal> {
+    let filter = Attributes::new().text(NFTA_RULE_TABLE, table.name).text(NFTA_RULE_CHAIN, chain);
+    netfilter.dump(table.message(NFT_MSG_GETRULE, &filter), |body| {
+        let attributes = attributes_in(body, table)?;
+        let found = attribute::find(attributes, NFTA_RULE_CHAIN).map(attribute::text)?;
+        let data = attribute::find(attributes, NFTA_RULE_USERDATA).filter(|_| found == chain)?;
+        read_comment(data)
+    })
 }
 
 /// Adds a rule at the end of a chain.
@@ -231,7 +298,12 @@ pub fn new_rule(table: TableId<'_>, chain: &str, expressions: &[Expression]) -> 
         .text(NFTA_RULE_TABLE, table.name)
         .text(NFTA_RULE_CHAIN, chain)
         .nest(NFTA_RULE_EXPRESSIONS, &list);
-    let mut message = table.message(NFT_MSG_NEWRULE, &attributes).create();
+    appended(table.message(NFT_MSG_NEWRULE, &attributes))
+}
+
+/// At the end of what is there.
+fn appended(message: Message) -> Message {
+    let mut message = message.create();
     message.flags = (message.flags & !netlink_packet_core::NLM_F_EXCL) | NLM_F_APPEND;
     message
 }
