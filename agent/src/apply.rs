@@ -3,17 +3,19 @@
 use std::{io, time::Duration};
 
 use pod_chaos_protocol::{
-    Backend, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface, NetemFault, Plan,
+    Backend, Direction, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface,
+    PartitionMode, Plan,
 };
 
 use crate::{
     backend,
     error::{Doing, failure},
-    fault::{emulator, label::Label, netem},
+    fault::{clear::undone, connections, emulator, label::Label, netem, partition},
     interface,
     kernel::{self, Kernel},
     lock::Lock,
-    netlink::nftables::Monitor,
+    netlink::{link::Link, nftables::Monitor},
+    overlap,
     status::{self, Held},
     sweep,
 };
@@ -36,54 +38,128 @@ pub struct InForce {
 /// Puts a fault in force and reads it back; undoes it when that fails. `say` is told what was found
 /// before anything is changed.
 pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
-    match &plan.fault {
-        Fault::Netem(fault) => apply_netem(plan, fault, say),
-        other => Err(failure(
-            FailureKind::BadRequest,
-            format!("this agent ({}) does not know {other:?}", env!("CARGO_PKG_VERSION")),
-            None,
-        )),
-    }
-}
-
-fn apply_netem(
-    plan: &Plan,
-    fault: &NetemFault,
-    say: &mut dyn FnMut(Event),
-) -> Result<InForce, Failure> {
+    plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let held = status::scan(&mut kernel)?;
     let (live, cleared) = sweep::sweep(&mut kernel, held);
     sweep::report(&cleared);
-    let (name, link) = interface::choose(&mut kernel, fault.interface.as_ref())?;
-    refuse_conflict(&live, plan.id, &name)?;
-    let backend = backend::choose(&mut kernel, fault.backend)?;
-    let netem_plan =
-        netem::Plan::new(plan.id, (name.clone(), &link), fault.netem.clone(), plan.running_time)?;
-    say(probed(name, backend));
-    // Each listens first, then reads back: what happens from here on is not missed.
-    let (label, monitor) = match backend {
-        Backend::NetdevEgress => {
-            let applied = netem::apply(&mut kernel, &netem_plan)?;
-            let monitor = monitor();
-            netem::verify(&mut kernel, &netem_plan, &applied)?;
-            (applied.gate.label, monitor)
+    let interfaces = interface::choose(&mut kernel, &plan.traffic.interfaces)?;
+    let prepared = Prepared::new(&mut kernel, plan, interfaces)?;
+    let in_the_way = overlap::find(&live, plan.id, prepared.interfaces(), &plan.traffic);
+    if !plan.replace || in_the_way.iter().any(|fault| fault.id == plan.id) {
+        overlap::refuse(&in_the_way)?;
+    }
+    say(prepared.probed());
+    for fault in in_the_way {
+        overlap::replace(&mut kernel, fault, say)?;
+    }
+    prepared.put_in_force(kernel, say)
+}
+
+/// A fault that can be made, as far as is known without trying.
+enum Prepared {
+    Netem(netem::Plan, Backend),
+    Emulated(emulator::Plan),
+    Partition(partition::Plan),
+}
+
+impl Prepared {
+    fn new(
+        kernel: &mut Kernel,
+        plan: &Plan,
+        interfaces: Vec<(Interface, Link)>,
+    ) -> Result<Self, Failure> {
+        let (id, traffic, time) = (plan.id, plan.traffic.clone(), plan.running_time);
+        match &plan.fault {
+            Fault::Netem(fault) => {
+                let hit = |direction: &Direction| traffic.peers(*direction).is_some();
+                let directions: Vec<_> = Direction::BOTH.into_iter().filter(hit).collect();
+                let backend = backend::choose(kernel, fault.backend, &directions)?;
+                let plan = netem::Plan::new(id, interfaces, traffic, fault.netem.clone(), time)?;
+                if backend == Backend::Userspace {
+                    return emulator::Plan::new(plan).map(Self::Emulated);
+                }
+                if backend != backend::by_netem(&directions) {
+                    let message = format!("this agent cannot do such a fault by {backend:?}");
+                    return Err(failure(FailureKind::BadRequest, message, None));
+                }
+                Ok(Self::Netem(plan, backend))
+            }
+            Fault::Partition(fault) => {
+                partition::Plan::new(id, interfaces, traffic, *fault, time).map(Self::Partition)
+            }
+            other => Err(failure(
+                FailureKind::BadRequest,
+                format!("this agent ({}) does not know {other:?}", env!("CARGO_PKG_VERSION")),
+                None,
+            )),
         }
-        Backend::Userspace => {
-            let applied = emulator::apply(&mut kernel, &netem_plan)?;
-            let monitor = monitor();
-            emulator::verify(&mut kernel, &netem_plan, &applied)?;
-            (applied.gate.label, monitor)
+    }
+
+    fn interfaces(&self) -> &[(Interface, Link)] {
+        match self {
+            Self::Netem(plan, _) => &plan.interfaces,
+            Self::Emulated(plan) => std::slice::from_ref(&plan.interface),
+            Self::Partition(plan) => &plan.interfaces,
         }
-        other => {
-            let message = format!("this agent cannot do a fault by {other:?}");
-            return Err(failure(FailureKind::BadRequest, message, None));
+    }
+
+    fn backend(&self) -> Backend {
+        match self {
+            Self::Netem(_, backend) => *backend,
+            Self::Emulated(_) => Backend::Userspace,
+            Self::Partition(plan) => match plan.partition.mode {
+                PartitionMode::Reject => Backend::InetReject,
+                _ => Backend::NetdevDrop,
+            },
         }
-    };
-    let status = read_status(&mut kernel, plan.id)
-        .map_err(|failure| netem::undone(&mut kernel, plan.id, failure))?;
-    Ok(InForce { kernel, label, status, monitor })
+    }
+
+    fn probed(&self) -> Event {
+        let interfaces = self.interfaces().iter().map(|(name, _)| name.clone()).collect();
+        probed(interfaces, self.backend())
+    }
+
+    fn put_in_force(
+        self,
+        mut kernel: Kernel,
+        say: &mut dyn FnMut(Event),
+    ) -> Result<InForce, Failure> {
+        let kernel_now = &mut kernel;
+        let (gate, monitor) = match &self {
+            // Each listens first, then reads back: what happens from here on is not missed.
+            Self::Netem(plan, _) => {
+                let applied = netem::apply(kernel_now, plan)?;
+                let monitor = monitor();
+                netem::verify(kernel_now, plan, &applied)?;
+                (applied.gate, monitor)
+            }
+            Self::Emulated(plan) => {
+                let applied = emulator::apply(kernel_now, plan)?;
+                let monitor = monitor();
+                emulator::verify(kernel_now, plan, &applied)?;
+                (applied.gate, monitor)
+            }
+            Self::Partition(plan) => {
+                let gate = partition::apply(kernel_now, plan)?;
+                let monitor = monitor();
+                partition::verify(kernel_now, plan, &gate)?;
+                if plan.partition.kill_connections {
+                    let links: Vec<_> =
+                        plan.interfaces.iter().map(|(_, link)| link.index).collect();
+                    let killed = connections::kill(kernel_now, &gate.selection, &links);
+                    let connections =
+                        killed.map_err(|failure| undone(kernel_now, plan.id, failure))?;
+                    say(Event::Killed { connections });
+                }
+                (gate, monitor)
+            }
+        };
+        let status = read_status(kernel_now, gate.id)
+            .map_err(|failure| undone(kernel_now, gate.id, failure))?;
+        Ok(InForce { kernel, label: gate.label, status, monitor })
+    }
 }
 
 /// Joins a fault that another process has put in force; it may have expired since.
@@ -99,12 +175,12 @@ pub fn join(id: FaultId, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
         );
         return Err(failure(FailureKind::Gone, message, None));
     };
-    say(probed(status.interface.clone(), status.backend));
+    say(probed(status.interfaces.clone(), status.backend));
     Ok(InForce { kernel, label, status, monitor })
 }
 
-fn probed(interface: Interface, backend: Backend) -> Event {
-    Event::Probed { interface, backend, kernel: kernel::release() }
+fn probed(interfaces: Vec<Interface>, backend: Backend) -> Event {
+    Event::Probed { interfaces, backend, kernel: kernel::release() }
 }
 
 fn monitor() -> Option<Monitor> {
@@ -121,21 +197,6 @@ pub fn take_lock() -> Result<Lock, Failure> {
             return failure(FailureKind::Conflict, message, Some("try again"));
         }
         failure(FailureKind::Kernel, format!("failed to lock the pod's network: {error}"), None)
-    })
-}
-
-fn refuse_conflict(live: &[Held], id: FaultId, interface: &Interface) -> Result<(), Failure> {
-    let in_the_way =
-        live.iter().find(|fault| fault.id == id || fault.interface().as_ref() == Some(interface));
-    in_the_way.map_or(Ok(()), |fault| {
-        let left = Duration::from_millis(fault.remaining_ms());
-        let message = format!(
-            "fault {} is in force on `{interface}` for another {:.1} s",
-            fault.id,
-            left.as_secs_f64()
-        );
-        let hint = "wait for its end, or revert it";
-        Err(failure(FailureKind::Conflict, message, Some(hint)))
     })
 }
 

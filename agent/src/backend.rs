@@ -1,15 +1,29 @@
 //! How a fault is done on this kernel, by what the kernel does and not by its version.
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Backend, Failure};
+use pod_chaos_protocol::{Backend, Direction, Failure};
 
 use crate::{error::Doing, kernel::Kernel, netlink::qdisc};
 
 /// The index of the loopback interface, in every network namespace.
 const LOOPBACK: i32 = 1;
 
-/// The one that was asked for, else the best that this kernel can do. Changes nothing.
-pub fn choose(kernel: &mut Kernel, wanted: Option<Backend>) -> Result<Backend, Failure> {
+/// How netem gets the packets of these directions.
+pub fn by_netem(directions: &[Direction]) -> Backend {
+    match directions {
+        [Direction::Egress, Direction::Ingress] => Backend::NetdevBoth,
+        [Direction::Ingress] => Backend::NetdevIngress,
+        _ => Backend::NetdevEgress,
+    }
+}
+
+/// The one that was asked for, else the best that this kernel can do to traffic of these directions. Changes
+/// nothing.
+pub fn choose(
+    kernel: &mut Kernel,
+    wanted: Option<Backend>,
+    directions: &[Direction],
+) -> Result<Backend, Failure> {
     if let Some(backend) = wanted {
         return Ok(backend);
     }
@@ -18,7 +32,7 @@ pub fn choose(kernel: &mut Kernel, wanted: Option<Backend>) -> Result<Backend, F
             return Ok(Backend::Userspace);
         }
     }
-    Ok(Backend::NetdevEgress)
+    Ok(by_netem(directions))
 }
 
 /// Whether the kernel has this kind of qdisc, or a module of it that it can load. It is asked for one without

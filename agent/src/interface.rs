@@ -13,13 +13,24 @@ use crate::{
     },
 };
 
-/// Finds the interface that was asked for, else the one that carries the default route: of IPv4, else
+/// Finds the interfaces that were asked for, else the one that carries the default route: of IPv4, else
 /// of IPv6.
 pub fn choose(
     kernel: &mut Kernel,
+    wanted: &[Interface],
+) -> Result<Vec<(Interface, Link)>, Failure> {
+    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
+    if wanted.is_empty() {
+        return Ok(vec![choose_one(kernel, &links, None)?]);
+    }
+    wanted.iter().map(|name| choose_one(kernel, &links, Some(name))).collect()
+}
+
+fn choose_one(
+    kernel: &mut Kernel,
+    links: &[Link],
     wanted: Option<&Interface>,
 ) -> Result<(Interface, Link), Failure> {
-    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
     let found = match wanted {
         Some(name) => links.iter().find(|link| link.name == name.as_str()),
         None => carrier_of_default_route(kernel)?
@@ -34,12 +45,12 @@ pub fn choose(
             || "this pod has no default route to tell which interface to hit".to_owned(),
             |name| format!("this pod has no interface `{name}`"),
         );
-        let hint = format!("its interfaces: {}", names(&links));
+        let hint = format!("its interfaces: {}", names(links));
         return Err(failure(FailureKind::NotFound, message, Some(&hint)));
     };
     if !link.up {
         let message = format!("interface `{name}` is down: nothing passes over it");
-        let hint = format!("the pod's interfaces: {}", names(&links));
+        let hint = format!("the pod's interfaces: {}", names(links));
         return Err(failure(FailureKind::NotFound, message, Some(&hint)));
     }
     Ok((name, link))

@@ -21,6 +21,7 @@ pub mod kernel;
 pub mod lines;
 pub mod lock;
 pub mod netlink;
+pub mod overlap;
 pub mod serve;
 pub mod status;
 pub mod stop;

@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pod_chaos_protocol::{Backend, Failure, FaultId, FaultState, FaultStatus, Interface, Netem};
+use pod_chaos_protocol::{
+    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, Netem, Partition,
+    PartitionMode, Traffic,
+};
 
 use crate::{
-    clock,
+    backend, clock,
     error::{Doing, KernelError},
     fault::{
         self, emulation, emulator,
         gate::{self, Contents},
         label::{Kind, Label},
-        netem, pair,
+        netem,
     },
     kernel::{self, Kernel},
     netlink::{
@@ -68,10 +71,29 @@ impl Held {
         self.gate.as_ref().map_or(0, Contents::packets)
     }
 
-    /// The interface that is hit: what the kernel hooks into, or else what the label says.
-    pub fn interface(&self) -> Option<Interface> {
-        let hooked = self.gate.as_ref().and_then(Contents::interface);
-        hooked.or_else(|| self.label.as_ref().map(|label| label.interface.clone()))
+    /// The interfaces that are hit: what the kernel hooks into, or else what the label says.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        let hooked = self.gate.as_ref().map(Contents::interfaces).unwrap_or_default();
+        if hooked.is_empty() {
+            return self.label.as_ref().map(|label| label.interfaces.clone()).unwrap_or_default();
+        }
+        hooked
+    }
+
+    /// Which traffic is hit: what the kernel's sets hold.
+    fn traffic(&self) -> Option<Traffic> {
+        let gate = self.gate.as_ref()?;
+        self.label.as_ref()?;
+        let mut traffic = gate.selection().traffic();
+        traffic.sample = gate.sample();
+        Some(traffic)
+    }
+
+    /// What is done to it, if it is a partition.
+    fn partition(&self) -> Option<Partition> {
+        let gate = self.gate.as_ref().filter(|_| self.kind() == Kind::Partition)?;
+        let mode = if gate.refuses() { PartitionMode::Reject } else { PartitionMode::Drop };
+        Some(Partition { mode, kill_connections: false, new_only: gate.is_new_only() })
     }
 
     /// For how long it has been in force, or was, in milliseconds.
@@ -81,25 +103,35 @@ impl Held {
             .map_or(0, |label| clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms))
     }
 
-    /// What netem does, as a person would ask for it.
+    /// What netem does, or the emulator, as a person would ask for it.
     fn parameters(&self) -> Option<Netem> {
-        let (options, mtu) = self.netem.as_ref()?;
+        let Some((options, mtu)) = &self.netem else { return self.emulated.clone() };
         let shapes = self.label.as_ref().map(|label| label.shapes.clone()).unwrap_or_default();
         emulation::parameters(options, &shapes, *mtu)
     }
 
     /// As the plugin is told. `None` for links without a table, which hit nothing and nobody.
     pub fn status(&self) -> Option<FaultStatus> {
-        self.gate.as_ref()?;
+        let directions = self.gate.as_ref()?.selection().directions;
+        let partition = self.partition();
+        let backend = match (self.kind(), partition) {
+            (_, Some(Partition { mode: PartitionMode::Reject, .. })) => Backend::InetReject,
+            (_, Some(_)) => Backend::NetdevDrop,
+            (Kind::Emulated, None) => Backend::Userspace,
+            (_, None) => backend::by_netem(&directions),
+        };
+        let interfaces = self.interfaces();
+        if interfaces.is_empty() {
+            return None;
+        }
         Some(FaultStatus {
             fault: self.id,
             state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
-            interface: self.interface()?,
-            backend: match self.kind() {
-                Kind::Netem => Backend::NetdevEgress,
-                Kind::Emulated => Backend::Userspace,
-            },
-            netem: self.parameters().or_else(|| self.emulated.clone()),
+            interfaces,
+            traffic: self.traffic(),
+            backend,
+            netem: self.parameters(),
+            partition,
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
             packets: self.packets(),
@@ -148,6 +180,9 @@ fn read_netem(
     id: FaultId,
     links: &[Link],
 ) -> Result<Option<(NetemOptions, u32)>, KernelError> {
-    let Some(entry) = pair::entry_of(id, links) else { return Ok(None) };
+    // All links of a fault are told the same, but for a limit that goes by their MTU.
+    let ways = Direction::BOTH.map(|direction| fault::way_in(id, 0, direction));
+    let entry = links.iter().find(|link| ways.contains(&link.name));
+    let Some(entry) = entry else { return Ok(None) };
     Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
 }

@@ -3,18 +3,18 @@
 use pod_chaos_protocol::FaultId;
 
 use crate::{
-    fault::{Cleared, emulator, netem},
+    fault::{self, Cleared, emulator},
     kernel::Kernel,
     status::Held,
 };
 
 /// Clears one fault, in force or not.
 pub fn clear(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    // What is left of an emulator that has died is made of the same parts as any other fault.
+    // Every kind of fault is made of the same parts, and so is what is left of an emulator that has died.
     if emulator::is_at_work(kernel, id).unwrap_or(false) {
         emulator::revert(kernel, id)
     } else {
-        netem::revert(kernel, id)
+        fault::clear::revert(kernel, id)
     }
 }
 

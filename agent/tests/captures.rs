@@ -5,28 +5,33 @@
 //! agent means to differ, the test says how and why.
 #![cfg(target_os = "linux")]
 
-use std::{num::NonZeroU32, path::Path};
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use pod_chaos_agent::{
     fault::{
-        gate::{Gate, Handover},
+        gate::{Fate, Gate, Way},
         label::{Kind, Label, Shapes},
         netem::Plan,
+        selection::Selection,
     },
     netlink::{
         Message, attribute, link,
-        nftables::{delete_table, flush_set},
+        nftables::{Family, TableId, delete_table, flush_set},
         qdisc,
     },
 };
-use pod_chaos_protocol::{FaultId, Netem};
+use pod_chaos_protocol::{Direction, FaultId, Netem, Traffic};
+use serde_json::json;
 
 /// The indices that `eth0` and the first link of the pair had when the captures were made.
 const TARGET: i32 = 3;
 const LINK: i32 = 5;
 const ID: FaultId = FaultId::new(0x0bad_cafe);
-const TABLE: &str = "pod-chaos-0badcafe";
+const TABLE: TableId<'_> = TableId { family: Family::Netdev, name: "pod-chaos-0badcafe" };
+
+/// `NFT_MSG_NEWRULE` of nf_tables.
+const NEW_RULE: u16 = 0x0a06;
 
 /// The messages of a capture.
 fn capture(name: &str) -> Vec<Message> {
@@ -68,9 +73,8 @@ fn assert_same(ours: &Message, file: &str) {
 fn plan() -> Plan {
     Plan {
         id: ID,
-        interface: "eth0".parse().unwrap(),
-        target: TARGET,
-        mtu: 1500,
+        interfaces: Vec::new(),
+        traffic: Traffic::default(),
         netem: Netem {
             delay: "100ms".parse().unwrap(),
             jitter: "10ms".parse().unwrap(),
@@ -83,7 +87,7 @@ fn plan() -> Plan {
 /// The message that adds the fault's qdisc of this kind.
 fn qdisc_message(kind: &str) -> Message {
     let (parent, handle, options) =
-        plan().qdiscs().into_iter().find(|(_, _, options)| options.kind() == kind).unwrap();
+        plan().qdiscs(1500).into_iter().find(|(_, _, options)| options.kind() == kind).unwrap();
     qdisc::add(LINK, parent, handle, &options)
 }
 
@@ -95,6 +99,7 @@ fn links_are_made_as_ip_makes_them() {
         1500,
     );
     assert_same(&pair, "link-create.txt");
+    assert_same(&link::create_ifb("pc-0badcafei", 1500), "link-create-ifb.txt");
     assert_same(&link::set_alias(LINK, "pod-chaos 0badcafe"), "link-alias.txt");
     assert_same(&link::set_no_addresses(LINK), "link-no-addresses.txt");
     assert_same(&link::set_up(LINK), "link-up.txt");
@@ -145,7 +150,7 @@ fn netem_options(json: &str, file: &str) -> (Vec<u8>, Vec<u8>) {
     let netem: Netem = serde_json::from_str(json).unwrap();
     netem.check().unwrap();
     let plan = Plan { netem: Netem { limit: NonZeroU32::new(1000), ..netem }, ..plan() };
-    let [_, (parent, handle, netem)] = plan.qdiscs();
+    let [_, (parent, handle, netem)] = plan.qdiscs(1500);
     let ours = qdisc::add(LINK, parent, handle, &netem);
     let theirs = single(&format!("netem-{file}.txt"));
     assert_eq!(ours.body[..20], theirs.body[..20], "struct tcmsg");
@@ -213,29 +218,113 @@ fn a_seed_is_sent_as_the_kernel_has_it() {
     assert_eq!(attribute::find(&ours[24..], 14), Some(&seed[..]));
 }
 
+/// A gate on `eth0`, where every direction that the traffic has is hit alike.
+fn gate(kind: Kind, traffic: serde_json::Value, new_only: bool, fate: Fate) -> Gate {
+    let traffic: Traffic = serde_json::from_value(traffic).unwrap();
+    let eth0 = || "eth0".parse().unwrap();
+    let hit = |direction: &Direction| traffic.peers(*direction).is_some();
+    let way = |direction| Way { number: 0, interface: eth0(), target: TARGET, direction, fate };
+    Gate {
+        id: ID,
+        label: Label {
+            kind,
+            interfaces: vec![eth0()],
+            from_ms: 1000,
+            to_ms: 6000,
+            shapes: Shapes::default(),
+        },
+        timeout_ms: 5000,
+        ways: Direction::BOTH.into_iter().filter(hit).map(way).collect(),
+        selection: Selection::new(&traffic),
+        sample: traffic.sample,
+        new_only,
+    }
+}
+
+/// The body of a message; of a rule of the family `inet`, without what `nft` puts behind a look at the
+/// packet's EtherType: a look at the version of IP.
+fn without_version_again(message: &Message) -> Vec<u8> {
+    let body = &message.body;
+    let rule = message.kind == NEW_RULE && body[0] == Family::Inet as u8;
+    let Some(list) = attribute::find(&body[4..], 4).filter(|_| rule) else { return body.clone() };
+    let mut expressions: Vec<_> = attribute::read(list).map(|(_, value)| value.to_vec()).collect();
+    // NFTA_EXPR_DATA of `meta` with NFTA_META_KEY of NFT_META_NFPROTO, and the comparison behind it.
+    let asks = |expression: &Vec<u8>| {
+        let key = attribute::find(expression, 2).and_then(|data| attribute::find(data, 2));
+        attribute::find(expression, 1) == Some(b"meta\0") && key == Some(&[0, 0, 0, 15])
+    };
+    while let Some(at) = expressions.iter().position(asks) {
+        expressions.drain(at..at + 2);
+    }
+    let head = body.len() - list.len();
+    [&body[..head - 4], &expressions.concat()].concat()
+}
+
+/// The same messages but for their sequence, which differs between kinds of object and between sets.
+fn assert_same_table(gate: &Gate, file: &str) {
+    // Sets and their elements; the order of chains and that of rules matter.
+    const UNORDERED: [u16; 2] = [0x0a09, 0x0a0c];
+    let ours = gate.transaction();
+    let theirs = capture(file);
+    // The first and the last are the frame of the batch.
+    let theirs = &theirs[1..theirs.len() - 1];
+    let sorted = |messages: &mut dyn Iterator<Item = &Message>| {
+        let mut by_kind: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
+        for message in messages {
+            by_kind.entry(message.kind).or_default().push(without_version_again(message));
+        }
+        for kind in UNORDERED {
+            by_kind.entry(kind).or_default().sort();
+        }
+        by_kind
+    };
+    let (ours_sorted, theirs_sorted) =
+        (sorted(&mut ours.iter().map(|(_, message)| message)), sorted(&mut theirs.iter()));
+    for (kind, theirs) in theirs_sorted {
+        let ours = ours_sorted.get(&kind).cloned().unwrap_or_default();
+        for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            assert_eq!(ours, theirs, "{file}: number {number} of type {kind:#x}");
+        }
+        assert_eq!(ours.len(), theirs.len(), "{file}: type {kind:#x}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "{file}");
+    for (part, message) in &ours {
+        // nft adds to what is there already; the agent must not: NLM_F_EXCL.
+        let is_rule = message.kind == NEW_RULE;
+        let order = NLM_F_REQUEST | NLM_F_CREATE | if is_rule { NLM_F_APPEND } else { NLM_F_EXCL };
+        assert_eq!(message.flags, order, "{part:?}");
+    }
+}
+
 #[test]
 fn the_gate_is_made_as_nft_makes_it() {
-    let label = Label {
-        kind: Kind::Netem,
-        interface: "eth0".parse().unwrap(),
-        from_ms: 1000,
-        to_ms: 6000,
-        shapes: Shapes::default(),
-    };
-    let gate =
-        Gate { id: ID, label, timeout_ms: 5000, target: TARGET, handover: Handover::Link(LINK) };
-    let ours = gate.transaction();
-    let theirs = capture("table.txt");
-    // The first and the last are the frame of the batch.
-    assert_eq!(ours.len(), theirs.len() - 2);
-    for ((part, ours), theirs) in ours.iter().zip(&theirs[1..]) {
-        assert_eq!((ours.kind, &ours.body), (theirs.kind, &theirs.body), "{part:?}");
-        // nft adds to what is there already; the agent must not: NLM_F_EXCL.
-        let order = NLM_F_APPEND | NLM_F_REQUEST;
-        assert_eq!(ours.flags & order, theirs.flags & order, "{part:?}");
-        assert_ne!(ours.flags & NLM_F_CREATE, 0, "{part:?}");
-    }
-    assert_eq!(ours[0].1.flags & NLM_F_EXCL, NLM_F_EXCL);
+    let gate = gate(Kind::Netem, json!({}), false, Fate::Through(LINK));
+    assert_same_table(&gate, "table.txt");
+}
+
+fn targets(texts: &[&str]) -> serde_json::Value {
+    texts.iter().map(|text| json!({ "name": text, "endpoints": [text] })).collect()
+}
+
+#[test]
+fn every_condition_is_made_as_nft_makes_it() {
+    let traffic = json!({
+        "egress": targets(&["10.0.0.0/8", "192.168.1.7", "[fd00::1]:80"]),
+        "ingress": targets(&["fd00::/8"]),
+        "protocol": "tcp",
+        "remote-ports": "80,8000-8100",
+        "local-ports": "1024-65535",
+        "exclude": ["10.0.0.9"],
+        "spare-dns": true,
+        "sample": { "every": 3 },
+    });
+    assert_same_table(&gate(Kind::Partition, traffic, true, Fate::Vanish), "table-partition.txt");
+}
+
+#[test]
+fn a_refusal_and_a_share_of_connections_are_made_as_nft_makes_them() {
+    let traffic = json!({ "egress": null, "ingress": [], "sample": { "connections": "30%" } });
+    assert_same_table(&gate(Kind::Partition, traffic, false, Fate::Refused), "table-reject.txt");
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! `disrupt`.
 
 use clap::Args;
-use pod_chaos_protocol::{Interface, RunTime};
 
-use super::{NetemArgs, OutputFormat, PodArgs, agent::ImageArgs};
-use crate::plan::WarmUp;
+use super::{CourseArgs, NetemArgs, PodArgs, TrafficArgs, agent::ImageArgs};
 
 /// Flags of `disrupt`.
 #[derive(Debug, Args)]
@@ -14,7 +12,7 @@ others. Their words are those of tc-netem(8); several go in quotes:
 
   kubectl pod-chaos disrupt -p web -d 100 -v 20 --distribution normal
   kubectl pod-chaos disrupt -p web --loss 'gemodel 1% 10%' --rate 1mbit
-  kubectl pod-chaos disrupt -p web --profile 3g --loss 2%
+  kubectl pod-chaos disrupt -p web --profile 3g --loss 2% --to 10.0.0.0/8
 
 Profiles: 2g, edge, 3g-slow, 3g, 3g-fast, 4g, lte, dial-up, dsl, cable, fiber,
 wifi, satellite; docs/network.md has their figures.
@@ -23,7 +21,8 @@ Times take a unit: 1.5s, 200ms, 50us, 5m. A bare number is milliseconds, and
 seconds for --running-time and --warm-up. Percentages are 10% or 10.
 
 Every packet that leaves the interface is held, so a request and its answer cost
-one delay, and a new TCP connection one more.
+one delay, and a new TCP connection one more. --to, --from and the other flags
+about traffic hit less of it; docs/targets.md explains each.
 
 kubectl takes -v for itself too, and may log a line; --variation keeps it quiet.")]
 pub struct DisruptArgs {
@@ -36,26 +35,10 @@ pub struct DisruptArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub netem: NetemArgs,
-    /// Interface of the pod; the one that carries the default route when not given
-    #[arg(short, long = "iface", visible_alias = "interface", value_name = "NAME")]
-    pub interface: Option<Interface>,
-    /// How long, counted from the moment the fault is in force
-    #[arg(short, long, value_name = "TIME", default_value_t = RunTime::DEFAULT, allow_negative_numbers = true)]
-    pub running_time: RunTime,
-    /// Wait this long before the start
-    #[arg(
-        short,
-        long,
-        value_name = "TIME",
-        default_value = "0",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    pub warm_up: WarmUp,
-    /// Return as soon as the fault is in force; the kernel ends it
-    #[arg(long)]
-    pub detach: bool,
-    /// How the events are printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub course: CourseArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
 }

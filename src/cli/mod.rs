@@ -1,16 +1,22 @@
 //! The command line, as clap structs; [`crate::plan`] makes sense of it.
 
 mod agent;
+mod course;
 mod disrupt;
 mod faults;
 mod netem;
+mod partition;
+mod traffic;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
+pub use course::CourseArgs;
 pub use disrupt::DisruptArgs;
 pub use faults::{RevertArgs, StatusArgs};
 pub use netem::NetemArgs;
+pub use partition::PartitionArgs;
+pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 
 use crate::plan::{Namespace, PodName};
 
@@ -43,6 +49,8 @@ pub enum Command {
     Uninstall(UninstallArgs),
     /// Make a pod's network worse
     Disrupt(Box<DisruptArgs>),
+    /// Cut a pod off from others
+    Partition(Box<PartitionArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

@@ -14,7 +14,7 @@ const LINK: &str = "Link";
 /// What becomes of packets.
 #[derive(Debug, Default, Args)]
 pub struct NetemArgs {
-    /// Delay of each packet that leaves the pod
+    /// Delay of each packet that is hit
     #[arg(short, long, value_name = "TIME", allow_negative_numbers = true, help_heading = DELAY)]
     pub delay: Option<Latency>,
     /// Spread the delay over delay ± this

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn nothing_in_a_plan_is_expanded_by_the_kubelet() {
         let plan = r#"{"id":"0badcafe","running-time":"30s",
-            "fault":{"netem":{"interface":"$(HOME)","netem":{"delay":"1ms"}}}}"#;
+            "fault":{"netem":{"netem":{"delay":"1ms"}}},
+            "traffic":{"interfaces":["$(HOME)"]}}"#;
         let carried = Carried::new(serde_json::from_str(plan).unwrap(), 1_000);
         let container = container("x", &Image::default(), Some(&carried));
         let command = container.command.unwrap();

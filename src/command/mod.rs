@@ -1,8 +1,10 @@
 //! What each subcommand does, step by step.
 
 mod disrupt;
+mod fault;
 mod install;
 mod interrupt;
+mod partition;
 mod revert;
 mod status;
 mod sweep;
@@ -20,6 +22,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Install(args) => install::run(connection, args).await,
         Command::Uninstall(args) => uninstall::run(connection, args).await,
         Command::Disrupt(args) => Box::pin(disrupt::run(connection, args)).await,
+        Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
     }

@@ -1,48 +1,41 @@
 //! What `disrupt` was asked to do.
 
-use pod_chaos_protocol::{BadNetem, Carried, Fault, FaultId, Netem, NetemFault, Plan};
+use pod_chaos_protocol::{BadNetem, Fault, Netem, NetemFault};
 
-use super::{Image, WarmUp};
-use crate::cli::DisruptArgs;
+use super::{BadTrafficFlags, Intent, traffic::traffic};
+use crate::cli::{DirectionFlag, DisruptArgs};
 
-/// A network fault and how to bring it about.
-#[derive(Clone, Debug)]
-pub struct Disruption {
-    /// For the agent.
-    pub plan: Plan,
-    /// Where an agent comes from when there is none.
-    pub image: Image,
-    /// Before the start.
-    pub warm_up: WarmUp,
-    /// Return as soon as the fault is in force.
-    pub detach: bool,
+/// Why the flags of `disrupt` make no sense together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadDisruption {
+    /// Those of netem's options.
+    #[error(transparent)]
+    Netem(#[from] BadNetem),
+    /// About which traffic.
+    #[error(transparent)]
+    Traffic(#[from] BadTrafficFlags),
 }
 
-impl Disruption {
-    /// Whether a new agent can have it in its arguments ([`Carried::LENGTH_MAX`]).
-    pub fn fits_arguments(&self) -> bool {
-        serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
+impl BadDisruption {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Netem(error) => error.hint(),
+            Self::Traffic(_) => "`kubectl pod-chaos disrupt --help` explains the flags",
+        }
     }
 }
 
-impl TryFrom<&DisruptArgs> for Disruption {
-    type Error = BadNetem;
+impl TryFrom<&DisruptArgs> for Intent {
+    type Error = BadDisruption;
 
-    fn try_from(args: &DisruptArgs) -> Result<Self, BadNetem> {
+    fn try_from(args: &DisruptArgs) -> Result<Self, BadDisruption> {
         let netem = Netem::try_from(&args.netem)?;
-        Ok(Self {
-            plan: Plan {
-                id: FaultId::new(rand::random()),
-                running_time: args.running_time,
-                fault: Fault::Netem(Box::new(NetemFault {
-                    interface: args.interface.clone(),
-                    netem,
-                    backend: None,
-                })),
-            },
-            image: args.agent.image.clone(),
-            warm_up: args.warm_up,
-            detach: args.detach,
-        })
+        let traffic = traffic(&args.traffic, DirectionFlag::Egress)?;
+        let fault = Fault::Netem(Box::new(NetemFault { netem, backend: None }));
+        let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
+        intent.plan.replace = args.traffic.replace;
+        intent.spare_node = !args.traffic.include_probes;
+        Ok(intent)
     }
 }

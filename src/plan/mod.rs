@@ -2,15 +2,20 @@
 
 mod disruption;
 mod image;
+mod intent;
 mod name;
 mod netem;
+mod partition;
 mod profile;
 mod table;
+mod traffic;
 mod warm_up;
 
-pub use disruption::Disruption;
+pub use disruption::BadDisruption;
 pub use image::{BadImage, Image};
+pub use intent::Intent;
 pub use name::{BadName, Namespace, PodName};
 pub use profile::Profile;
 pub use table::{BadTable, distribution, slot};
+pub use traffic::BadTrafficFlags;
 pub use warm_up::{BadWarmUp, WarmUp};

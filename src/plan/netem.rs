@@ -43,14 +43,14 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Command},
-        plan::Disruption,
+        plan::Intent,
     };
 
     fn parse(flags: &[String]) -> Result<Netem, String> {
         let line = ["pod-chaos", "disrupt", "-p", "web"].map(str::to_owned);
         let cli = Cli::try_parse_from(line.iter().chain(flags)).map_err(|e| e.to_string())?;
         let Command::Disrupt(args) = cli.command else { return Err("not disrupt".to_owned()) };
-        let plan = Disruption::try_from(&*args).map_err(|error| error.to_string())?.plan;
+        let plan = Intent::try_from(&*args).map_err(|error| error.to_string())?.plan;
         // As the agent reads it.
         let plan = serde_json::to_string(&plan).unwrap();
         match serde_json::from_str::<pod_chaos_protocol::Plan>(&plan).unwrap().fault {

@@ -1,5 +1,6 @@
 //! What a person or a program reads: data on stdout, everything else on stderr.
 
+pub mod expectation;
 pub mod json;
 pub mod progress;
 pub mod text;

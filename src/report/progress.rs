@@ -82,7 +82,7 @@ impl Follow for Progress {
             }
             // Said by the error that ends the invocation.
             (OutputFormat::Text, Event::Failed { .. } | Event::Status { .. }) => Ok(()),
-            (OutputFormat::Text, Event::Probed { .. }) => {
+            (OutputFormat::Text, Event::Probed { .. } | Event::Replaced { .. }) => {
                 let line = text::event(&self.name, event);
                 self.note(&line);
                 Ok(())
@@ -91,7 +91,7 @@ impl Follow for Progress {
                 let line = text::event(&self.name, event);
                 self.line(|| writeln!(stdout(), "{line}"))?;
                 if let Event::Ended { packets: 0, .. } = event {
-                    self.note("warning: no packet left the pod meanwhile, so none was hit");
+                    self.note("warning: no packet that was to be hit came by meanwhile");
                 }
                 Ok(())
             }

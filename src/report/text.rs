@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use pod_chaos_protocol::{Event, FaultState, FaultStatus, Netem};
+use pod_chaos_protocol::{
+    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, Traffic,
+};
 
 use crate::plan::PodName;
 
@@ -11,14 +13,14 @@ pub fn event(name: &PodName, event: &Event) -> String {
     let mut text = format!("pod/{name} ");
     let written = match event {
         Event::Hello { version, .. } => write!(text, "agent {version} answers"),
-        Event::Probed { interface, backend, kernel } => {
-            write!(text, "{interface}: {backend}, kernel {kernel}")
+        Event::Probed { interfaces, backend, kernel } => {
+            write!(text, "{}: {backend}, kernel {kernel}", names(interfaces))
         }
         Event::InForce { status } => write!(
             text,
             "{} on {} for {}{}: {} (fault {})",
             if status.state == FaultState::InForce { "in force" } else { "was in force" },
-            status.interface,
+            names(&status.interfaces),
             seconds(status.age_ms + status.remaining_ms),
             // One that came with its agent has begun before anyone could ask.
             match (status.state, status.age_ms) {
@@ -43,6 +45,8 @@ pub fn event(name: &PodName, event: &Event) -> String {
             }
             ended
         }
+        Event::Replaced { fault } => write!(text, "ended fault {fault}, which was in the way"),
+        Event::Killed { connections } => write!(text, "{connections} connections ended"),
         Event::Status { faults } if faults.is_empty() => text.write_str("nothing in force"),
         Event::Status { faults } => write!(text, "{} faults in force", faults.len()),
         Event::Failed { failure } => write!(text, "failed: {failure}"),
@@ -64,7 +68,7 @@ pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
                 FaultState::InForce => "in force".to_owned(),
                 _ => "expired".to_owned(),
             },
-            fault.interface.to_string(),
+            names(&fault.interfaces),
             what(fault),
             seconds(fault.age_ms),
             seconds(fault.remaining_ms),
@@ -84,13 +88,29 @@ pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
     text
 }
 
-/// What a fault does, in a few words.
+/// What a fault does to what, in a few words.
 pub fn what(status: &FaultStatus) -> String {
-    match &status.netem {
+    let deed = match (&status.partition, &status.netem) {
+        (Some(partition), _) => {
+            let deed = match partition.mode {
+                PartitionMode::Drop => "drop",
+                PartitionMode::Reject => "reject",
+                _ => "cut",
+            };
+            let opening = if partition.new_only { " new connections" } else { "" };
+            format!("{deed}{opening}")
+        }
         // The kernel always has a seed, whether somebody asked for it or not.
-        Some(netem) => format!("{} on egress", Netem { seed: None, ..netem.clone() }),
-        None => "no qdisc any more".to_owned(),
-    }
+        (None, Some(netem)) => Netem { seed: None, ..netem.clone() }.to_string(),
+        (None, None) => return "no qdisc any more".to_owned(),
+    };
+    // What is spared, the node first of all, would make it long.
+    let traffic = status.traffic.clone().unwrap_or_default();
+    format!("{deed} on {}", Traffic { exclude: Vec::new(), ..traffic })
+}
+
+fn names(interfaces: &[Interface]) -> String {
+    interfaces.iter().map(Interface::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Milliseconds as seconds.

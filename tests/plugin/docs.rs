@@ -21,14 +21,14 @@ fn lines(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_example_of_network_faults_is_understood() {
+fn every_example_is_understood() {
     let folder = tempfile::tempdir().unwrap();
     let kubectl = folder.path().join("kubectl");
     let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
     fs::write(&kubectl, format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n")).unwrap();
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    for line in lines("network.md") {
+    for line in [lines("network.md"), lines("targets.md")].concat() {
         let output = Command::new("sh")
             .args(["-c", &line])
             .current_dir(folder.path())

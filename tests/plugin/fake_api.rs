@@ -89,7 +89,8 @@ pub fn pod(change: &Value) -> Value {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {"containers": [{"name": "web", "image": "web"}]},
-        "status": {"phase": "Running"},
+        "status": {"phase": "Running", "hostIP": "192.168.7.1",
+                   "hostIPs": [{"ip": "192.168.7.1"}, {"ip": "fd07::1"}]},
     });
     merge(&mut pod, change);
     pod

@@ -9,7 +9,8 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    Backend, Carried, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Netem, Request,
+    Backend, Carried, Ending, Event, Failure, FailureKind, Fault, FaultState, FaultStatus, Netem,
+    Plan, Request,
 };
 use serde_json::json;
 
@@ -28,9 +29,11 @@ fn fault_status(request: &Request) -> FaultStatus {
     FaultStatus {
         fault,
         state: FaultState::InForce,
-        interface: "eth0".parse().unwrap(),
+        interfaces: vec!["eth0".parse().unwrap()],
+        traffic: None,
         backend: Backend::NetdevEgress,
         netem: Some(Netem { delay: "100ms".parse().unwrap(), ..Netem::default() }),
+        partition: None,
         age_ms: 0,
         remaining_ms: 1000,
         packets: 7,
@@ -62,7 +65,7 @@ fn good(request: &Request) -> Vec<Line> {
     match request {
         Request::Apply { .. } => {
             let probed = Event::Probed {
-                interface: "eth0".parse().unwrap(),
+                interfaces: vec!["eth0".parse().unwrap()],
                 backend: Backend::NetdevEgress,
                 kernel: "6.12.0".to_owned(),
             };
@@ -194,6 +197,93 @@ fn a_dead_agent_gets_a_successor_of_another_name() {
     let output = plugin_with(&api.kubeconfig).args(["install", "-p", "web"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
     assert_ne!(api.added()[0]["name"], "pod-chaos-net-aaaaa");
+}
+
+/// The plan that the agent is asked for.
+fn asked(api: &FakeApi) -> Plan {
+    match &api.agent_heard()[..] {
+        [Request::Apply { plan }] => plan.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_pods_node_is_spared_unless_probes_are_to_be_hit() {
+    let spared = |more: &[&str]| {
+        let api = serve(good);
+        let output = disrupt(&api, more);
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        let node = asked(&api).traffic.spare_node;
+        node.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(spared(&[]), ["192.168.7.1", "fd07::1"]);
+    assert_eq!(spared(&["--include-probes"]), [""; 0]);
+    let node_alone = disrupt(&serve(good), &["--to", "192.168.7.1:80"]);
+    assert_eq!(node_alone.status.code(), Some(3));
+    assert_snapshot!("node_alone", masked(&seen(&node_alone)));
+}
+
+#[test]
+fn the_flags_about_traffic_reach_the_agent() {
+    let api = serve(good);
+    let flags = "--to 10.0.0.0/8 --to [fd00::1]:443 --exclude 10.0.0.9 --protocol tcp --port 80,443 \
+                 --port 8000-8100 --local-port 1024-65535 --spare-dns --direction both -i eth0 -i net1 \
+                 --connections 30% --replace";
+    let output = disrupt(&api, &flags.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    let plan = asked(&api);
+    assert!(plan.replace);
+    assert_snapshot!(serde_json::to_string_pretty(&plan.traffic).unwrap());
+}
+
+#[test]
+fn a_partition_says_what_will_be_seen() {
+    for (name, flags) in [
+        ("partition_drop", &["--to", "10.0.0.0/8"][..]),
+        ("partition_reject", &["--reject", "--direction", "ingress", "--new-only"]),
+        ("partition_kill", &["--kill-connections"]),
+    ] {
+        let api = serve(|request| match request {
+            Request::Apply { plan } => {
+                let Fault::Partition(partition) = plan.fault else { panic!("{plan:?}") };
+                let status = FaultStatus {
+                    netem: None,
+                    partition: Some(partition),
+                    traffic: Some(plan.traffic.clone()),
+                    backend: Backend::NetdevDrop,
+                    ..fault_status(request)
+                };
+                let killed = Event::Killed { connections: 2 };
+                let end = ended(request, Ending::Timer, &[]);
+                vec![
+                    (0, partition.kill_connections.then_some(killed)),
+                    (0, Some(Event::InForce { status })),
+                    (200, Some(end)),
+                    (0, None),
+                ]
+                .into_iter()
+                .enumerate()
+                .filter(|(at, line)| *at > 0 || line.1.is_some())
+                .map(|(_, line)| line)
+                .collect()
+            }
+            other => good(other),
+        });
+        let mut command = plugin_with(&api.kubeconfig);
+        let output = command.args(["partition", "-p", "web", "-r", "1"]).args(flags).output();
+        assert_snapshot!(name, masked(&seen(&output.unwrap())));
+    }
+}
+
+#[test]
+fn a_plan_too_long_for_an_argument_is_not_carried() {
+    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+    let blocks: Vec<_> = (0..2000).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect();
+    let flags: Vec<_> = blocks.iter().flat_map(|block| ["--to", block]).collect();
+    let output = disrupt(&api, &flags);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.added()[0]["command"], json!(["/pod-chaos-agent", "wait"]));
+    assert_eq!(asked(&api).traffic.egress.unwrap().0.len(), 2000);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn run(args: &[&str]) -> String {
 #[test]
 fn every_help_text_is_as_reviewed() {
     assert_snapshot!("help", run(&["--help"]));
-    for command in ["install", "uninstall", "disrupt", "status", "revert"] {
+    for command in ["install", "uninstall", "disrupt", "partition", "status", "revert"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
 }
@@ -33,6 +33,25 @@ fn refuses_numbers_that_make_no_sense() {
     assert_snapshot!("more_than_a_day", delayed(&["-r", "25h"]));
     assert_snapshot!("negative_warm_up", delayed(&["-w", "-1"]));
     assert_snapshot!("variation_larger_than_delay", delayed(&["-v", "200"]));
+}
+
+#[test]
+fn refuses_traffic_that_makes_no_sense() {
+    for (name, args) in [
+        ("not_an_endpoint", ["--to", "example.com"]),
+        ("icmp_with_ports", ["--to", "10.0.0.1:80/icmp"]),
+        ("not_a_port", ["--port", "http"]),
+        ("not_a_protocol", ["--protocol", "sctp"]),
+        ("loopback_target", ["--to", "127.0.0.1"]),
+        ("every_packet", ["--every", "1"]),
+        ("more_than_all_connections", ["--connections", "120"]),
+    ] {
+        assert_snapshot!(name, run(&[&["disrupt", "-p", "web", "-d", "9"], &args[..]].concat()));
+    }
+    let partition = |more: &[&str]| run(&[&["partition", "-p", "web"], more].concat());
+    assert_snapshot!("to_ingress", partition(&["--to", "10.0.0.1", "--direction", "ingress"]));
+    assert_snapshot!("drop_and_reject", partition(&["--drop", "--reject"]));
+    assert_snapshot!("kill_and_new_only", partition(&["--kill-connections", "--new-only"]));
 }
 
 #[test]

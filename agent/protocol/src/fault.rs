@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, FaultId, Interface, Netem, RunTime};
+use crate::{Backend, FaultId, Netem, RunTime, Traffic};
 
 /// One fault, on one pod, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,12 @@ pub struct Plan {
     pub running_time: RunTime,
     /// What to do.
     pub fault: Fault,
+    /// Which traffic it is done to.
+    #[serde(default, skip_serializing_if = "Traffic::is_default")]
+    pub traffic: Traffic,
+    /// End faults that hit some of the same traffic first, instead of refusing to start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// The kinds of fault.
@@ -23,15 +29,40 @@ pub struct Plan {
 pub enum Fault {
     /// Slow, lossy, … traffic, by the kernel's netem.
     Netem(Box<NetemFault>),
+    /// No traffic, by the kernel's nf_tables.
+    Partition(Partition),
 }
 
-/// A worse network on one interface.
+/// No way through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Partition {
+    /// What becomes of a packet.
+    pub mode: PartitionMode,
+    /// End the pod's TCP connections that match, as soon as the partition is in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kill_connections: bool,
+    /// Hit only what opens a TCP connection; those that are open go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_only: bool,
+}
+
+/// What a partition does to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PartitionMode {
+    /// It vanishes, and its sender is told nothing.
+    Drop,
+    /// Its sender is told: TCP by a reset, everything else by an ICMP message that the port cannot be
+    /// reached.
+    Reject,
+}
+
+/// A worse network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NetemFault {
-    /// The interface whose egress is hit; `None` is the one that carries the default route.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<Interface>,
     /// How much worse.
     pub netem: Netem,
     /// How to do it; `None` is the best that the kernel can.

@@ -12,34 +12,44 @@
 //! which serde uses too.
 #![forbid(unsafe_code)]
 
+mod address;
 mod carried;
 mod chance;
 mod distribution;
+mod endpoint;
 mod fault;
 mod loss;
 mod message;
 mod name;
 mod netem;
 mod percentage;
+mod port;
 mod rate;
 mod reorder;
+mod sample;
 mod slot;
 mod time;
+mod traffic;
 mod words;
 
+pub use address::{BadCidr, Cidr};
 pub use carried::Carried;
 pub use chance::Chance;
 pub use distribution::{BadDistribution, Distribution, Table};
-pub use fault::{Fault, NetemFault, Plan};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use fault::{Fault, NetemFault, Partition, PartitionMode, Plan};
 pub use loss::{FourStates, GilbertElliott, Loss};
 pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
 pub use name::{BadName, FaultId, Interface};
 pub use netem::{BadNetem, Netem};
 pub use percentage::{BadPercentage, Percentage};
+pub use port::{BadPorts, Ports, Protocol};
 pub use rate::{BadRate, Cell, Link, Rate};
 pub use reorder::Reorder;
+pub use sample::{BadShare, Sample, Share};
 pub use slot::{Distance, Slot};
 pub use time::{BadTime, Latency, RunTime};
+pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Target, Traffic, dns};
 pub use words::BadOption;
 
 /// The version of this protocol. Raised when an older peer would misunderstand a newer one; adding

@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, Interface, Netem, Plan};
+use crate::{FaultId, Interface, Netem, Partition, Plan, Traffic};
 
 /// A line from the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Request {
     /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
     /// [`Event::InForce`], [`Event::Ended`], or [`Event::Failed`]. While it runs, a
@@ -38,6 +39,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Event {
     /// The first line, always.
     Hello {
@@ -48,8 +50,8 @@ pub enum Event {
     },
     /// What the agent found and chose; nothing has been changed yet.
     Probed {
-        /// The interface that will be hit.
-        interface: Interface,
+        /// The interfaces that will be hit.
+        interfaces: Vec<Interface>,
         /// How it will be done.
         backend: Backend,
         /// The kernel's release, as `uname -r` prints it.
@@ -75,6 +77,16 @@ pub enum Event {
         /// What went wrong during the clean-up; each step was tried all the same.
         errors: Vec<String>,
     },
+    /// Another fault was in the way, and has been ended because the plan says so; nothing is left of it.
+    Replaced {
+        /// Which one.
+        fault: FaultId,
+    },
+    /// TCP connections were ended, because the plan says so.
+    Killed {
+        /// How many.
+        connections: u32,
+    },
     /// The faults that the kernel holds now.
     Status {
         /// In the order of their tables.
@@ -95,13 +107,20 @@ pub struct FaultStatus {
     pub fault: FaultId,
     /// Whether it still acts.
     pub state: FaultState,
-    /// The interface that is hit.
-    pub interface: Interface,
+    /// The interfaces that are hit.
+    pub interfaces: Vec<Interface>,
+    /// The traffic that is hit, as the kernel's sets have it: what was asked for, but in other words.
+    /// `None` for what another version of the agent has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// How it is done.
     pub backend: Backend,
     /// The parameters of the kernel's qdisc; `None` when the qdisc has gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netem: Option<Netem>,
+    /// What a partition does, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
     /// Since when it has been in force, in milliseconds.
     pub age_ms: u64,
     /// What the kernel's timer has left, in milliseconds.
@@ -128,6 +147,14 @@ pub enum FaultState {
 pub enum Backend {
     /// An nf_tables netdev egress chain sends the traffic through netem on a link of its own.
     NetdevEgress,
+    /// nf_tables netdev chains send the traffic of both directions through netem on links of their own.
+    NetdevBoth,
+    /// An nf_tables netdev ingress chain sends the traffic through netem on a link of its own.
+    NetdevIngress,
+    /// nf_tables netdev chains make the traffic vanish.
+    NetdevDrop,
+    /// nf_tables inet chains refuse the traffic.
+    InetReject,
     /// An nf_tables netdev egress chain hands the traffic to the agent, which does what netem would: for
     /// kernels without it. It lasts as long as the agent lives.
     Userspace,
@@ -137,6 +164,10 @@ impl fmt::Display for Backend {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::NetdevEgress => "netem behind an nf_tables egress hook",
+            Self::NetdevIngress => "netem behind an nf_tables ingress hook",
+            Self::NetdevBoth => "netem behind nf_tables egress and ingress hooks",
+            Self::NetdevDrop => "an nf_tables netdev drop",
+            Self::InetReject => "an nf_tables inet reject",
             Self::Userspace => "the agent itself, behind an nf_tables egress hook",
         })
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! table netdev pod-chaos-0badcafe {                        the gate, with its timeout
-//!     … meta protocol @live counter meta priority set 4bad:caf0
+//!     … chain hit-egress { counter meta priority set 4bad:caf0 }
 //! }
 //! table netdev pod-chaos-0badcafe-emulator {
 //!     flags owner                                          goes with the agent
@@ -43,7 +43,7 @@
 //! stream of 2.0 Gbit/s through 10 ms, with 30 % of a processor, which is what its window allows, and of
 //! 1.4 Gbit/s where super-packets are cut. The first packet that passes after SIGKILL was sent 0.4 ms later.
 //!
-//! Limits: as of [`super::netem`], and: packets of VLANs on top of the interface pass by; the mark of a packet
+//! Limits: as of [`super::netem`], and: only one interface, and only what leaves; packets of VLANs on top of the interface pass by; the mark of a packet
 //! is lost; a packet is sent by the agent, so that a program that goes by the socket or the control group of
 //! the sender does not know it again.
 
@@ -55,17 +55,19 @@ use std::{
 };
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FailureKind, FaultId, Netem};
+use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId, Interface, Netem, Traffic};
 
 use self::worker::Worker;
 use super::{
     Cleared,
+    clear::{self, own_links, undone, verified},
     emulation::default_limit,
     emulator_table_name, entry_address, exit_name,
-    gate::{self, Gate, Handover},
+    gate::{self, Fate, Gate, Way},
     label::{Kind, Label, Shapes},
-    netem::{self, Plan},
-    pair::{self, Pair},
+    links::Pair,
+    netem,
+    selection::Selection,
     table_name,
 };
 use crate::{
@@ -75,7 +77,11 @@ use crate::{
     kernel::{self, Kernel},
     netlink::{
         Message, Refusal, ethtool,
-        nftables::{self, COMMENT_MAX, Chain, Comparison, Expression, Hook, Monitor, PacketHeader},
+        link::Link,
+        nftables::{
+            self, COMMENT_MAX, Chain, Comparison, Expression, Family, Hook, Monitor, PacketHeader,
+            Register, TableId,
+        },
     },
 };
 
@@ -114,22 +120,67 @@ const SEGMENTATION_OF_TCP: [&str; 4] = [
 const PATIENCE: Duration = Duration::from_millis(1_300);
 const STEP: Duration = Duration::from_millis(5);
 
+/// The position of the interface among those of the fault: there is one.
+const NUMBER: usize = 0;
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The fault's id.
+    pub id: FaultId,
+    /// The interface that is hit.
+    pub interface: (Interface, Link),
+    /// Which of its packets.
+    pub traffic: Traffic,
+    /// How much worse it gets.
+    pub netem: Netem,
+    /// For how long, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Plan {
+    /// Refuses what only the kernel's netem could do.
+    pub fn new(plan: netem::Plan) -> Result<Self, Failure> {
+        let netem::Plan { id, interfaces, traffic, netem, timeout_ms } = plan;
+        let refuse = |what: &str, leave_out: &str| {
+            let message = format!(
+                "without the kernel's netem (kernel {}) the agent cannot hit {what}",
+                kernel::release()
+            );
+            let hint = format!("leave out {leave_out}, or have the node load sch_netem");
+            Err(failure(FailureKind::Unsupported, message, Some(&hint)))
+        };
+        if traffic.peers(Direction::Ingress).is_some() {
+            return refuse("what comes in", "--from and --direction");
+        }
+        match <[_; 1]>::try_from(interfaces) {
+            Ok([interface]) => Ok(Self { id, interface, traffic, netem, timeout_ms }),
+            Err(_) => refuse("several interfaces", "all --iface but one"),
+        }
+    }
+
+    fn link(&self) -> &Link {
+        &self.interface.1
+    }
+}
+
 /// The table's chains and rules.
 fn table(plan: &Plan, entry: i32) -> Table {
     let chain = |name: &str, hook: Hook, device: String| Chain {
         name: name.to_owned(),
-        hook: hook as u32,
+        hook: Some(hook.number()),
         device: Some(device),
     };
     let not = |kind: u16| Expression::Compare(Comparison::Unequal, kind.to_be_bytes().to_vec());
     Table {
         name: emulator_table_name(plan.id),
-        egress: chain(EGRESS, Hook::Egress, plan.interface.to_string()),
-        exit: chain(EXIT, Hook::Ingress, exit_name(plan.id)),
+        egress: chain(EGRESS, Hook::Egress, plan.interface.0.to_string()),
+        exit: chain(EXIT, Hook::Ingress, exit_name(plan.id, NUMBER)),
+        parameters: Chain { name: PARAMETERS.to_owned(), hook: None, device: None },
         rule: vec![
             Expression::LoadPriority,
             Expression::Compare(Comparison::Equal, gate::hit(plan.id).to_ne_bytes().to_vec()),
-            Expression::LoadBytes(PacketHeader::Link, ETHER_TYPE, 2),
+            Expression::LoadBytes(Register::FIRST, PacketHeader::Link, ETHER_TYPE, 2),
             not(VLANS[0]),
             not(VLANS[1]),
             Expression::LoadNumber(entry.cast_unsigned()),
@@ -156,21 +207,32 @@ struct Table {
     name: String,
     egress: Chain,
     exit: Chain,
+    /// No packet ever comes there: it is for notes.
+    parameters: Chain,
     rule: Vec<Expression>,
 }
 
 impl Table {
+    fn id(&self) -> TableId<'_> {
+        table_id(&self.name)
+    }
+
     fn messages(&self, notes: &[String]) -> Vec<Message> {
+        let id = self.id();
         let mut messages = vec![
-            nftables::new_owned_table(&self.name, COMMENT),
-            nftables::new_later_chain(&self.name, &self.egress),
-            nftables::new_dropping_chain(&self.name, &self.exit),
-            nftables::new_notes_chain(&self.name, PARAMETERS),
-            nftables::new_rule(&self.name, EGRESS, &self.rule),
+            nftables::new_owned_table(id, COMMENT),
+            nftables::new_later_chain(id, &self.egress),
+            nftables::new_dropping_chain(id, &self.exit),
+            nftables::new_chain(id, &self.parameters),
+            nftables::new_rule(id, EGRESS, &self.rule),
         ];
-        messages.extend(notes.iter().map(|note| nftables::new_note(&self.name, PARAMETERS, note)));
+        messages.extend(notes.iter().map(|note| nftables::new_note(id, PARAMETERS, note)));
         messages
     }
+}
+
+fn table_id(name: &str) -> TableId<'_> {
+    TableId { family: Family::Netdev, name }
 }
 
 /// What was made.
@@ -184,29 +246,22 @@ pub struct Applied {
 
 /// Puts the fault in force, and starts the thread that does it. When that fails, it undoes what it has made.
 pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    make(kernel, plan).map_err(|failure| netem::undone(kernel, plan.id, failure))
+    make(kernel, plan).map_err(|failure| undone(kernel, plan.id, failure))
 }
 
 /// Reads the fault back, compares it with what was asked for, and undoes it when they differ.
 pub fn verify(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<(), Failure> {
-    let compared = compare(kernel, plan, applied).map_err(Failure::from).and_then(|differences| {
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let message =
-            format!("the kernel does not hold what was asked for: {}", differences.join("; "));
-        Err(failure(FailureKind::Kernel, message, None))
-    });
-    compared.map_err(|failure| {
+    let compared = compare(kernel, plan, applied).map_err(Failure::from);
+    if compared.as_ref().map_or(true, |differences| !differences.is_empty()) {
         wait_for_worker(kernel, plan.id);
-        netem::undone(kernel, plan.id, failure)
-    })
+    }
+    verified(kernel, plan.id, compared)
 }
 
-/// Ends the fault and clears what it has made, as [`netem::revert`] does.
+/// Ends the fault and clears what it has made, as [`clear::revert`] does.
 pub fn revert(kernel: &mut Kernel, id: FaultId) -> Cleared {
     wait_for_worker(kernel, id);
-    let mut cleared = netem::revert(kernel, id);
+    let mut cleared = clear::revert(kernel, id);
     match is_at_work(kernel, id) {
         Ok(false) => {}
         // Nobody but its owner may delete it; that does not run, and will when it does. It hits nothing.
@@ -226,24 +281,47 @@ fn wait_for_worker(kernel: &mut Kernel, id: FaultId) {
 }
 
 fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    let pair = pair::make(kernel, plan.id, plan.mtu)?;
+    let pair = Pair::make(kernel, plan.id, NUMBER, plan.link().mtu)?;
     let entry = pair.entry.index;
     cut_super_packets(plan, &pair)?;
-    pair::set_up(kernel, &pair)?;
+    pair.set_up(kernel)?;
     let table = table(plan, entry);
     let worker = prepare(plan, &pair, &table)?;
-    let (from_ms, interface) = (clock::now_ms(), plan.interface.clone());
-    let to_ms = from_ms + plan.timeout_ms;
-    let shapes = Shapes::default();
-    let label = Label { kind: Kind::Emulated, interface, from_ms, to_ms, shapes };
-    let Plan { id, timeout_ms, target, .. } = *plan;
-    let gate = Gate { id, label, timeout_ms, target, handover: Handover::Emulator };
+    let gate = gate(plan);
+    let to_ms = gate.label.to_ms;
     gate.open(kernel)?;
     // What comes before it runs waits in its socket.
     worker.start(to_ms).map_err(|error| {
         failure(FailureKind::Kernel, format!("failed to start a thread: {error}"), None)
     })?;
     Ok(Applied { gate, table })
+}
+
+fn gate(plan: &Plan) -> Gate {
+    let (interface, link) = &plan.interface;
+    let from_ms = clock::now_ms();
+    Gate {
+        id: plan.id,
+        label: Label {
+            kind: Kind::Emulated,
+            interfaces: vec![interface.clone()],
+            from_ms,
+            to_ms: from_ms + plan.timeout_ms,
+            // The table's notes have them.
+            shapes: Shapes::default(),
+        },
+        timeout_ms: plan.timeout_ms,
+        ways: vec![Way {
+            number: NUMBER,
+            interface: interface.clone(),
+            target: link.index,
+            direction: Direction::Egress,
+            fate: Fate::Emulated,
+        }],
+        selection: Selection::new(&plan.traffic),
+        sample: plan.traffic.sample,
+        new_only: false,
+    }
 }
 
 /// Has the kernel cut super-packets on their way into the first link, all or those that it has to.
@@ -265,14 +343,16 @@ fn cut_super_packets(plan: &Plan, pair: &Pair) -> Result<(), Failure> {
 fn prepare(plan: &Plan, pair: &Pair, table: &Table) -> Result<Worker, Failure> {
     let seed = plan.netem.seed.unwrap_or_else(any_seed);
     let netem = Netem { seed: Some(seed), ..plan.netem.clone() };
-    let limit = netem.limit.map_or_else(|| default_limit(&netem, plan.mtu), NonZeroU32::get);
+    let Link { index: target, mtu, .. } = *plan.link();
+    let limit = netem.limit.map_or_else(|| default_limit(&netem, mtu), NonZeroU32::get);
     let emulator = Emulator::new(&netem, limit, seed);
-    let sockets = worker::Sockets::open(pair.exit.index, plan.target).map_err(|error| {
+    let priority = gate::returning(plan.id);
+    let sockets = worker::Sockets::open(pair.exit.index, target, priority).map_err(|error| {
         let hint = "the agent's container needs the capability NET_RAW";
         let hint = (error.raw_os_error() == Some(Errno::EPERM as i32)).then_some(hint);
         failure(FailureKind::Kernel, format!("failed to open a packet socket: {error}"), hint)
     })?;
-    let largest = if emulate::keeps_super_packets(&plan.netem) { u32::MAX } else { plan.mtu };
+    let largest = if emulate::keeps_super_packets(&plan.netem) { u32::MAX } else { mtu };
     let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned())?;
     let mut kernel = Kernel::open()?;
     nftables::transact(&mut kernel.netfilter, &table.messages(&notes(&netem)))
@@ -282,13 +362,14 @@ fn prepare(plan: &Plan, pair: &Pair, table: &Table) -> Result<Worker, Failure> {
 }
 
 fn refused(plan: &Plan, table: &Table, refusal: Refusal) -> Failure {
-    let doing = format!("make the table netdev {}", table.name);
+    let doing = format!("make the {}", table.id());
     match refusal.errno {
         Errno::EOPNOTSUPP | Errno::ENOENT => {
             kernel::lacks(&["the nf_tables egress hook or nft_fwd_netdev"])
         }
         Errno::ENODEV => {
-            failure(FailureKind::NotFound, format!("interface `{}` has gone", plan.interface), None)
+            let message = format!("interface `{}` has gone", plan.interface.0);
+            failure(FailureKind::NotFound, message, None)
         }
         _ => KernelError::new(doing, refusal).into(),
     }
@@ -310,18 +391,18 @@ fn compare(
         return Ok(vec![format!("no table {}", table_name(plan.id))]);
     };
     let mut differences = applied.gate.compare(&contents);
-    let links = pair::own_links(kernel, plan.id)?;
+    let links = own_links(kernel, plan.id)?;
     if links.len() != 2 || !links.iter().all(|link| link.up) {
         differences.push(format!("links: {links:?}"));
     }
-    let Table { name, egress, exit, rule } = &applied.table;
-    let netfilter = &mut kernel.netfilter;
+    let Table { name, egress, exit, parameters, rule } = &applied.table;
+    let (netfilter, id) = (&mut kernel.netfilter, applied.table.id());
     let chains =
-        nftables::chains(netfilter, name).doing(|| format!("read the chains of {name}"))?;
-    if chains != [egress.clone(), exit.clone()] {
+        nftables::chains(netfilter, id).doing(|| format!("read the chains of the {id}"))?;
+    if chains != [egress, exit, parameters].map(Clone::clone) {
         differences.push(format!("chains of {name}: {chains:?}"));
     }
-    let rules = nftables::rules(netfilter, name).doing(|| format!("read the rules of {name}"))?;
+    let rules = nftables::rules(netfilter, id).doing(|| format!("read the rules of the {id}"))?;
     let hits = rules.iter().find(|(chain, _)| chain == EGRESS);
     if hits.is_none_or(|(_, read)| read != rule) {
         differences.push(format!("rules of {name}: {rules:?}"));
@@ -343,7 +424,7 @@ pub fn is_at_work(kernel: &mut Kernel, id: FaultId) -> Result<bool, KernelError>
 /// What the emulator has been told, while it lives.
 pub fn read_parameters(kernel: &mut Kernel, id: FaultId) -> Result<Option<Netem>, KernelError> {
     let name = emulator_table_name(id);
-    match nftables::notes(&mut kernel.netfilter, &name, PARAMETERS) {
+    match nftables::notes(&mut kernel.netfilter, table_id(&name), PARAMETERS) {
         Err(refusal) if refusal.errno == Errno::ENOENT => Ok(None),
         notes => {
             let notes = notes.doing(|| format!("read the parameters in the table {name}"))?;

@@ -5,73 +5,147 @@
 //! table netdev pod-chaos-0badcafe {
 //!     comment "v1 netem eth0 from 123456 to 153456"
 //!     set live { type ether_type; flags timeout; elements = { ip timeout 30s, ip6 timeout 30s } }
+//!     set to4 { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }
+//!     chain hit-egress {
+//!         counter fwd to "pc-0badcafe"
+//!     }
 //!     chain egress {
 //!         type filter hook egress device "eth0" priority filter; policy accept;
-//!         meta priority 7063:7063 meta priority set none accept
+//!         meta priority 8bad:cafe meta priority set none accept
 //!         ip6 nexthdr ipv6-icmp icmpv6 type 133-137 accept
-//!         meta protocol @live counter fwd to "pc-0badcafe"
+//!         meta protocol != @live accept
+//!         ip daddr @to4 goto hit-egress
 //!     }
 //!     chain exit {
 //!         type filter hook ingress device "pc-0badcafex" priority filter; policy accept;
-//!         ether saddr != 72:63:0b:ad:ca:fe meta priority set 7063:7063 fwd to "eth0"
+//!         ether saddr != 72:63:0b:ad:ca:fe meta priority set 8bad:cafe fwd to "eth0"
 //!     }
 //! }
 //! ```
 //!
 //! `exit` sends what comes out of the fault's links on its way, with a priority by which `egress` knows it
 //! again. The priority is free to be used: the pair of links has just set it to zero (`____dev_forward_skb`
-//! of linux/netdevice.h), and `egress` does so again. The packet's mark is not: the interface's own qdisc
-//! and its `tc egress` programs come later, and may go by it.
+//! of linux/netdevice.h), and `egress` does so again. It is the fault's own: another fault on the same
+//! interface lets such a packet pass for what it is. The packet's mark is not free: the interface's own qdisc
+//! and its `tc egress` programs come later, and may go by it. What comes out of a fault on ingress needs no
+//! mark: see [`super::netem`]. Where the agent does netem's work, packets that are hit get a priority too, by
+//! which the table of the [emulator](super::emulator) takes them; they come back as those of `exit` do.
 //!
 //! When the elements of `live` expire, the kernel stops matching, whoever is still alive. The table is
-//! made in one transaction, expiry and rule together: there is no moment with a fault without an end.
+//! made in one transaction, expiry and rule together: there is no moment with a fault without an end. Where
+//! sets are large, they are filled first, and chains and `live` come last, in one transaction.
+//!
 //! ARP is not IP and passes by; of IPv6, neighbour discovery is spared, or the pod would drop off its
 //! network instead of being slow on it.
+//!
+//! Limits: which ports a packet has is only known from the first of its fragments: the others are not hit
+//! where ports are asked for, and not spared where ports are excluded. The protocol of an IPv6 packet is what
+//! its first header names as the next: with extension headers it is none that could be asked for.
+
+use std::collections::BTreeMap;
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FaultId, Interface};
+use pod_chaos_protocol::{Direction, Failure, FaultId, Interface, Protocol, Sample, Share};
 
-use super::{entry_address, exit_name, label::Label, table_name};
+use super::{
+    entry_address, exit_name,
+    label::Label,
+    numbered,
+    selection::{self, EXCEPT, LOCAL, PROTOCOL, REMOTE, Selection, Version, side},
+    table_name,
+};
 use crate::{
     error::{Doing, KernelError},
     kernel::{self, Kernel},
     netlink::{
         Message, Refusal,
-        nftables::{self, Chain, Comparison, Element, Expression, Hook, PacketHeader},
+        nftables::{
+            self, Chain, Comparison, Element, Expression, Family, Field, Holds, Hook, KeyRange,
+            PacketHeader, Refuse, Register, Set, SetName, TableId,
+        },
     },
 };
 
 /// The set whose elements time the fault.
 const LIVE: &str = "live";
-/// The chain for packets that leave.
-const EGRESS: &str = "egress";
+/// What the names of chains start with to which packets go that are hit.
+const HIT: &str = "hit-";
+/// What the names of chains start with that choose some of the packets that match.
+const SAMPLE: &str = "sample-";
 /// The chain for packets that the fault is done with.
 const EXIT: &str = "exit";
 
-/// The priority of packets between `exit`, or the [emulator](super::emulator), and `egress`.
-pub const RETURNING: u32 = 0x7063_7063;
-
-/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's. When there
-/// is no emulator any more, they go out with it: it is the number of hardly any qdisc of a pod, and its last
-/// four bits are those of zero, which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
-pub const fn hit(id: FaultId) -> u32 {
-    0x4000_0000 | (id.number() & 0x3fff_fff0)
-}
-
 /// EtherTypes of IPv4 and IPv6 (linux/if_ether.h).
 const PROTOCOLS: [u16; 2] = [0x0800, 0x86dd];
-const IPV6: u16 = PROTOCOLS[1];
 /// Offset of the source address in an Ethernet header (linux/if_ether.h).
 const SOURCE_ADDRESS: u32 = 6;
-/// Offset of the next header in an IPv6 header, and ICMPv6 as such (linux/ipv6.h, linux/in.h).
+/// Offset of the next header in an IPv6 header (linux/ipv6.h).
 const NEXT_HEADER: u32 = 6;
-const ICMPV6: u8 = 58;
 /// From router solicitation to redirect (net/ndisc.h).
 const NEIGHBOUR_DISCOVERY: (u8, u8) = (133, 137);
+/// Offset of the flags in a TCP header, and some of them (linux/tcp.h).
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+/// Destination unreachable (linux/icmp.h, linux/icmpv6.h).
+const UNREACHABLE: [u8; 2] = [3, 1];
+
+/// An index that no interface has: what is forwarded there vanishes (`nf_fwd_netdev_egress` of
+/// net/netfilter/nf_dup_netdev.c), and who sends it is told that it was sent. A plain drop on egress is
+/// reported to the sender: TCP takes it for congestion of its own queue, and tries again twice a second.
+const NOWHERE: u32 = 0;
 
 /// What the kernel's timer may be off by when it is read back: one tick of the slowest configuration,
 /// 100 per second.
 const TICK_MS: u64 = 10;
+
+/// Up to how many ranges of keys travel together with everything else. The socket takes 200 KiB at a time.
+const SMALL: usize = 1000;
+
+/// What becomes of a packet that is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes through this link.
+    Through(i32),
+    /// It is marked, for the table of the [emulator](super::emulator) to take it.
+    Emulated,
+    /// It vanishes, and its sender is not told.
+    Vanish,
+    /// It vanishes, and its sender is told.
+    Refused,
+}
+
+/// A way of packets that are hit: in one direction, over one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The position of the interface among those of the fault.
+    pub number: usize,
+    /// The interface.
+    pub interface: Interface,
+    /// Its index.
+    pub target: i32,
+    /// The direction.
+    pub direction: Direction,
+    /// What becomes of the packets.
+    pub fate: Fate,
+}
+
+impl Way {
+    /// Whether what is hit passes here again, on its way out.
+    fn returns(&self) -> bool {
+        self.has_exit() || self.fate == Fate::Emulated
+    }
+
+    /// Whether what is hit comes back from a pair of links.
+    fn has_exit(&self) -> bool {
+        self.direction == Direction::Egress && matches!(self.fate, Fate::Through(_))
+    }
+
+    fn chain(&self, start: &str) -> String {
+        numbered(&format!("{start}{}", self.direction), self.number)
+    }
+}
 
 /// A gate to be opened.
 #[derive(Clone, Debug)]
@@ -83,110 +157,361 @@ pub struct Gate {
     /// For how long it is open, in milliseconds, of at least one tick: an older kernel takes less than
     /// a tick for ever.
     pub timeout_ms: u64,
-    /// The index of the interface that is hit.
-    pub target: i32,
-    /// What becomes of its packets.
-    pub handover: Handover,
-}
-
-/// What becomes of the packets that are hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handover {
-    /// They are handed to the link with this index, and come out of the other one of its pair.
-    Link(i32),
-    /// They are marked, for the table of the [emulator](super::emulator) to take them.
-    Emulator,
+    /// Where it stands.
+    pub ways: Vec<Way>,
+    /// What it lets through to the fault.
+    pub selection: Selection,
+    /// How much of that.
+    pub sample: Option<Sample>,
+    /// Only packets that open a TCP connection. The selection's protocol is TCP then.
+    pub new_only: bool,
 }
 
 impl Gate {
     /// Opens it.
     pub fn open(&self, kernel: &mut Kernel) -> Result<(), Failure> {
-        let (parts, messages): (Vec<_>, Vec<_>) = self.transaction().into_iter().unzip();
+        let ranges: usize = self.selection.sets.values().map(Vec::len).sum();
+        let (mut first, last) = (self.sets(), self.chains_and_rules());
+        if ranges > SMALL {
+            for part in first {
+                self.transact(kernel, vec![part])?;
+            }
+            return self.transact(kernel, last);
+        }
+        first.extend(last);
+        self.transact(kernel, first)
+    }
+
+    /// The messages that open it, and what each is about.
+    pub fn transaction(&self) -> Vec<(Part, Message)> {
+        [self.sets(), self.chains_and_rules()].concat()
+    }
+
+    fn transact(&self, kernel: &mut Kernel, parts: Vec<(Part, Message)>) -> Result<(), Failure> {
+        let (parts, messages): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         nftables::transact(&mut kernel.netfilter, &messages).map_err(|(index, refusal)| {
             index.map_or(Part::Table, |index| parts[index]).refused(self, refusal)
         })
     }
 
-    /// The messages that open it, and what each is about.
-    pub fn transaction(&self) -> Vec<(Part, Message)> {
-        let table = table_name(self.id);
-        let mut messages =
-            vec![(Part::Table, nftables::new_table(&table, &self.label.to_string()))];
-        messages.extend(self.chains().iter().map(|chain| {
-            let part = if chain.name == EXIT { Part::Exit } else { Part::Egress };
-            (part, nftables::new_chain(&table, chain))
-        }));
-        messages.extend([
-            (Part::Set, nftables::new_protocol_set(&table, LIVE)),
-            (Part::Set, nftables::new_protocols(&table, LIVE, &PROTOCOLS, self.timeout_ms)),
-        ]);
+    fn family(&self) -> Family {
+        let refuses = self.ways.iter().any(|way| way.fate == Fate::Refused);
+        if refuses { Family::Inet } else { Family::Netdev }
+    }
+
+    fn sets(&self) -> Vec<(Part, Message)> {
+        let name = table_name(self.id);
+        let table = TableId { family: self.family(), name: &name };
+        let mut messages = vec![(Part::Table, nftables::new_table(table, &self.label.to_string()))];
+        for (name, ranges) in &self.selection.sets {
+            let Some((fields, holds)) = selection::shape(name) else { continue };
+            let set = Set { name: name.clone(), id: self.set_id(name), fields, holds };
+            messages.push((Part::Set, nftables::new_set(table, &set)));
+            let ranges = nftables::new_ranges(table, &set, ranges);
+            messages.extend(ranges.into_iter().map(|message| (Part::Set, message)));
+        }
+        messages
+    }
+
+    fn chains_and_rules(&self) -> Vec<(Part, Message)> {
+        let name = table_name(self.id);
+        let table = TableId { family: self.family(), name: &name };
+        let live = live_set();
+        let mut messages: Vec<_> = self
+            .chains()
+            .iter()
+            .map(|(part, chain)| (*part, nftables::new_chain(table, chain)))
+            .collect();
+        messages.push((Part::Set, nftables::new_set(table, &live)));
+        messages
+            .push((Part::Set, nftables::new_protocols(table, &live, &PROTOCOLS, self.timeout_ms)));
         messages.extend(self.rules().iter().map(|(chain, expressions)| {
-            (Part::Rule, nftables::new_rule(&table, chain, expressions))
+            (Part::Rule, nftables::new_rule(table, chain, expressions))
         }));
         messages
     }
 
-    fn chains(&self) -> Vec<Chain> {
-        let chain = |name: &str, hook: Hook, device: String| Chain {
-            name: name.to_owned(),
-            hook: hook as u32,
-            device: Some(device),
-        };
-        let egress = chain(EGRESS, Hook::Egress, self.label.interface.to_string());
-        let exit = chain(EXIT, Hook::Ingress, exit_name(self.id));
-        match self.handover {
-            Handover::Link(_) => vec![egress, exit],
-            Handover::Emulator => vec![egress],
+    /// In the order in which they are made: rules only lead to chains that are there.
+    fn chains(&self) -> Vec<(Part, Chain)> {
+        let inner = |name| (Part::Rule, Chain { name, hook: None, device: None });
+        let mut chains = Vec::new();
+        for way in &self.ways {
+            chains.push(inner(way.chain(HIT)));
+            if self.sample.is_some() {
+                chains.push(inner(way.chain(SAMPLE)));
+            }
+            let (part, hook) = match (self.family(), way.direction) {
+                (Family::Netdev, Direction::Egress) => (Part::Egress, Hook::Egress),
+                (Family::Netdev, Direction::Ingress) => (Part::Ingress, Hook::Ingress),
+                (Family::Inet, Direction::Egress) => (Part::Inet, Hook::Output),
+                (Family::Inet, Direction::Ingress) => (Part::Inet, Hook::Input),
+            };
+            let device = (self.family() == Family::Netdev).then(|| way.interface.to_string());
+            let name = way.chain("");
+            chains.push((part, Chain { name, hook: Some(hook.number()), device }));
+            if way.has_exit() {
+                let device = Some(exit_name(self.id, way.number));
+                let name = numbered(EXIT, way.number);
+                chains
+                    .push((Part::Exit, Chain { name, hook: Some(Hook::Ingress.number()), device }));
+            }
         }
+        chains
     }
 
-    /// In their order, each with its chain.
-    fn rules(&self) -> Vec<(&'static str, Vec<Expression>)> {
-        let mut rules = vec![
-            (EGRESS, let_return()),
-            (EGRESS, spare_neighbour_discovery()),
-            (EGRESS, self.hand_over()),
-        ];
-        if let Handover::Link(_) = self.handover {
-            rules.push((EXIT, self.send_back()));
+    /// In the order of their chains, each with its chain.
+    fn rules(&self) -> Vec<(String, Vec<Expression>)> {
+        let mut rules = Vec::new();
+        for way in &self.ways {
+            let mut add = |chain: String, list: Vec<Vec<Expression>>| {
+                rules.extend(list.into_iter().map(|rule| (chain.clone(), rule)));
+            };
+            add(way.chain(HIT), self.deal_with(way));
+            if let Some(sample) = self.sample {
+                add(way.chain(SAMPLE), self.choose(way, sample));
+            }
+            add(way.chain(""), self.select(way));
+            if way.has_exit() {
+                add(numbered(EXIT, way.number), vec![self.send_back(way)]);
+            }
         }
         rules
     }
 
-    /// `meta protocol @live counter fwd to …`, or `… meta priority set …`.
-    fn hand_over(&self) -> Vec<Expression> {
-        let mut rule = vec![
+    /// The rules of a chain that sees all packets of an interface.
+    fn select(&self, way: &Way) -> Vec<Vec<Expression>> {
+        let mut rules = Vec::new();
+        if way.returns() {
+            rules.push(let_return(self.id));
+        }
+        if self.family() == Family::Inet {
+            let load = match way.direction {
+                Direction::Egress => Expression::LoadOutInterface,
+                Direction::Ingress => Expression::LoadInInterface,
+            };
+            let other = Expression::Compare(Comparison::Unequal, way.target.to_ne_bytes().to_vec());
+            rules.push(vec![load, other, Expression::Accept]);
+            rules.extend(let_refusals_pass());
+        }
+        rules.push(spare_neighbour_discovery());
+        rules.push(vec![
             Expression::LoadProtocol,
-            Expression::LookUp(LIVE.to_owned()),
-            Expression::Count(0),
-        ];
-        rule.extend(match self.handover {
-            Handover::Link(entry) => {
-                [Expression::LoadNumber(entry.cast_unsigned()), Expression::Forward]
+            Expression::LookUpMissing(live_set().named()),
+            Expression::Accept,
+        ]);
+        for (version, ports, name) in self.selection.addresses(EXCEPT) {
+            let mut rule = is_version(version);
+            rule.extend(self.look_up_address(way.direction, version, ports, &name));
+            rule.push(Expression::Accept);
+            rules.push(rule);
+        }
+        let next = if self.sample.is_some() { SAMPLE } else { HIT };
+        let go = Expression::GoTo(way.chain(next));
+        let addresses = self.selection.addresses(side(way.direction));
+        let conditions = [PROTOCOL, REMOTE, LOCAL];
+        if addresses.is_empty() && !conditions.iter().any(|name| self.has(name)) {
+            rules.push(vec![go]);
+            return rules;
+        }
+        let found = |version: Version| {
+            let names = addresses.iter().filter(move |(of, ..)| *of == version);
+            names.map(|(_, ports, name)| Some((*ports, name.as_str()))).collect::<Vec<_>>()
+        };
+        for version in Version::BOTH {
+            let peers = if addresses.is_empty() { vec![None] } else { found(version) };
+            for peer in peers {
+                let mut rule = is_version(version);
+                rule.extend(self.conditions(way.direction, version));
+                if let Some((ports, name)) = peer {
+                    rule.extend(self.look_up_address(way.direction, version, ports, name));
+                }
+                rule.push(go.clone());
+                rules.push(rule);
             }
-            Handover::Emulator => [Expression::LoadNumber(hit(self.id)), Expression::SetPriority],
-        });
+        }
+        rules
+    }
+
+    fn has(&self, set: &str) -> bool {
+        self.selection.sets.contains_key(set)
+    }
+
+    /// What must hold besides the address.
+    fn conditions(&self, direction: Direction, version: Version) -> Vec<Expression> {
+        let mut rule = Vec::new();
+        if self.has(PROTOCOL) {
+            rule.push(load_protocol(Register::FIRST, version));
+            rule.push(Expression::LookUp(self.named(PROTOCOL)));
+        }
+        let ports = ports(direction);
+        for (name, offset) in [(REMOTE, ports.remote), (LOCAL, ports.local)] {
+            if self.has(name) {
+                rule.push(load_protocol(Register::FIRST, version));
+                rule.push(load_port(Register(1), offset));
+                rule.push(Expression::LookUp(self.named(name)));
+            }
+        }
+        if self.new_only {
+            rule.push(Expression::LoadBytes(
+                Register::FIRST,
+                PacketHeader::Transport,
+                TCP_FLAGS,
+                1,
+            ));
+            rule.push(Expression::And(vec![SYN | ACK]));
+            rule.push(Expression::Compare(Comparison::Equal, vec![SYN]));
+        }
         rule
+    }
+
+    /// Goes on only with an address at the other end that this set holds.
+    fn look_up_address(
+        &self,
+        direction: Direction,
+        version: Version,
+        with_ports: bool,
+        name: &str,
+    ) -> Vec<Expression> {
+        let address = addresses(direction, version).remote;
+        let mut rule = vec![load_address(Register::FIRST, version, address)];
+        if with_ports {
+            let register = address_registers(version);
+            rule.push(load_protocol(Register(register), version));
+            rule.push(load_port(Register(register + 1), ports(direction).remote));
+        }
+        rule.push(Expression::LookUp(self.named(name)));
+        rule
+    }
+
+    /// The rules of a chain that takes some of the packets that match.
+    fn choose(&self, way: &Way, sample: Sample) -> Vec<Vec<Expression>> {
+        let go = Expression::GoTo(way.chain(HIT));
+        match sample {
+            Sample::Every(number) => vec![vec![
+                Expression::NumberPackets(number.get()),
+                Expression::Compare(Comparison::Equal, 0u32.to_ne_bytes().to_vec()),
+                go,
+            ]],
+            Sample::Connections(share) => Version::BOTH
+                .into_iter()
+                .flat_map(|version| {
+                    let of = |protocol: Option<Protocol>| {
+                        let mut rule = is_version(version);
+                        rule.extend(self.choose_connection(
+                            way.direction,
+                            version,
+                            protocol,
+                            share,
+                        ));
+                        rule.push(go.clone());
+                        rule
+                    };
+                    [of(Some(Protocol::Tcp)), of(Some(Protocol::Udp)), of(None)]
+                })
+                .collect(),
+            // A kind of sample that only a newer plugin knows does not get here: it cannot be read.
+            _ => Vec::new(),
+        }
+    }
+
+    /// Goes on with that share of connections. The key is the same for both directions of one: the other end
+    /// comes first. Without a protocol that has ports, a connection is all between two addresses.
+    fn choose_connection(
+        &self,
+        direction: Direction,
+        version: Version,
+        protocol: Option<Protocol>,
+        share: Share,
+    ) -> Vec<Expression> {
+        let compare = |how, protocol| {
+            let number = Expression::Compare(how, vec![version.number(protocol)]);
+            [load_protocol(Register::FIRST, version), number]
+        };
+        let mut rule: Vec<_> = match protocol {
+            Some(protocol) => compare(Comparison::Equal, protocol).into(),
+            None => Protocol::WITH_PORTS
+                .into_iter()
+                .flat_map(|one| compare(Comparison::Unequal, one))
+                .collect(),
+        };
+        let (address, port) = (addresses(direction, version), ports(direction));
+        // Behind the first four, which the hash goes into.
+        let (start, each) = (4, address_registers(version));
+        rule.push(load_address(Register(start), version, address.remote));
+        rule.push(load_address(Register(start + each), version, address.local));
+        let mut registers = 2 * each;
+        if protocol.is_some() {
+            rule.push(load_port(Register(start + registers), port.remote));
+            rule.push(load_port(Register(start + registers + 1), port.local));
+            registers += 2;
+        }
+        let modulus = u32::from(Share::WHOLE.of_ten_thousand());
+        let limit = u32::from(share.of_ten_thousand());
+        rule.push(Expression::Hash(Register(start), registers * 4, modulus, self.id.number()));
+        rule.push(Expression::ToNetworkOrder);
+        rule.push(Expression::Compare(Comparison::Below, limit.to_be_bytes().to_vec()));
+        rule
+    }
+
+    /// The rules of a chain whose packets are hit.
+    fn deal_with(&self, way: &Way) -> Vec<Vec<Expression>> {
+        let count = Expression::Count(0);
+        let forward = |index: u32| {
+            vec![Expression::Count(0), Expression::LoadNumber(index), Expression::Forward]
+        };
+        match (way.fate, way.direction) {
+            (Fate::Through(link), _) => vec![forward(link.cast_unsigned())],
+            (Fate::Emulated, _) => {
+                vec![vec![count, Expression::LoadNumber(hit(self.id)), Expression::SetPriority]]
+            }
+            (Fate::Vanish, Direction::Egress) => vec![forward(NOWHERE)],
+            (Fate::Vanish, Direction::Ingress) => vec![vec![count, Expression::Drop]],
+            (Fate::Refused, _) => {
+                let reset = |version: Version| {
+                    let mut rule = is_version(version);
+                    rule.extend([
+                        load_protocol(Register::FIRST, version),
+                        Expression::Compare(Comparison::Equal, vec![version.number(Protocol::Tcp)]),
+                        Expression::Count(0),
+                        Expression::Reject(Refuse::Reset),
+                    ]);
+                    rule
+                };
+                let other = vec![count, Expression::Reject(Refuse::PortUnreachable)];
+                vec![reset(Version::V4), reset(Version::V6), other]
+            }
+        }
     }
 
     /// `ether saddr != … meta priority set … fwd to …`, open or closed: what is on its way at the deadline
     /// arrives. What the kernel says of itself on a link that is set up (IPv6 multicast reports, when the
     /// pod routes) stays there.
-    fn send_back(&self) -> Vec<Expression> {
+    fn send_back(&self, way: &Way) -> Vec<Expression> {
         vec![
-            Expression::LoadBytes(PacketHeader::Link, SOURCE_ADDRESS, 6),
+            Expression::LoadBytes(Register::FIRST, PacketHeader::Link, SOURCE_ADDRESS, 6),
             Expression::Compare(Comparison::Unequal, entry_address(self.id).to_vec()),
-            Expression::LoadNumber(RETURNING),
+            Expression::LoadNumber(returning(self.id)),
             Expression::SetPriority,
-            Expression::LoadNumber(self.target.cast_unsigned()),
+            Expression::LoadNumber(way.target.cast_unsigned()),
             Expression::Forward,
         ]
+    }
+
+    fn named(&self, name: &str) -> SetName {
+        SetName { name: name.to_owned(), id: self.set_id(name) }
+    }
+
+    /// Behind the one of `live`, in the order of their names.
+    fn set_id(&self, name: &str) -> u32 {
+        let before = self.selection.sets.keys().take_while(|other| *other != name).count();
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(2)
     }
 
     /// Compares what the kernel shows with what was asked for; returns what differs.
     pub fn compare(&self, seen: &Contents) -> Vec<String> {
         let mut differences = Vec::new();
-        if seen.chains != self.chains() {
+        let chains: Vec<_> = self.chains().into_iter().map(|(_, chain)| chain).collect();
+        if seen.chains != chains {
             differences.push(format!("chains: {:?}", seen.chains));
         }
         let written = self.rules();
@@ -198,6 +523,13 @@ impl Gate {
             });
         if !same {
             differences.push(format!("rules: {:?}", seen.rules));
+        }
+        for (name, ranges) in &self.selection.sets {
+            let found = seen.sets.get(name);
+            if found != Some(ranges) {
+                let count = found.map_or(0, Vec::len);
+                differences.push(format!("set {name}: {count} ranges of {}", ranges.len()));
+            }
         }
         let mut protocols: Vec<_> = seen.live.iter().map(|element| element.protocol).collect();
         protocols.sort_unstable();
@@ -212,31 +544,143 @@ impl Gate {
     }
 }
 
+fn live_set() -> Set {
+    Set { name: LIVE.to_owned(), id: 1, fields: &[Field::EtherType], holds: Holds::TimedKeys }
+}
+
+/// The priority of a fault's packets between `exit`, or the [emulator](super::emulator), and `egress`: above
+/// all that the kernel gives to packets by itself, which are below 16.
+pub const fn returning(id: FaultId) -> u32 {
+    id.number() | 1 << 31
+}
+
+/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's. When there
+/// is no emulator any more, they go out with it: it is the number of hardly any qdisc of a pod, and its last
+/// four bits are those of zero, which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
+pub const fn hit(id: FaultId) -> u32 {
+    0x4000_0000 | (id.number() & 0x3fff_fff0)
+}
+
 /// `meta priority … meta priority set none accept`.
-fn let_return() -> Vec<Expression> {
+fn let_return(id: FaultId) -> Vec<Expression> {
     vec![
         Expression::LoadPriority,
-        Expression::Compare(Comparison::Equal, RETURNING.to_ne_bytes().to_vec()),
+        Expression::Compare(Comparison::Equal, returning(id).to_ne_bytes().to_vec()),
         Expression::LoadNumber(0),
         Expression::SetPriority,
         Expression::Accept,
     ]
 }
 
+/// `meta protocol ip` or `ip6`.
+fn is_version(version: Version) -> Vec<Expression> {
+    let protocol = match version {
+        Version::V4 => PROTOCOLS[0],
+        Version::V6 => PROTOCOLS[1],
+    };
+    vec![
+        Expression::LoadProtocol,
+        Expression::Compare(Comparison::Equal, protocol.to_be_bytes().to_vec()),
+    ]
+}
+
+/// `ip protocol` or `ip6 nexthdr`.
+fn load_protocol(register: Register, version: Version) -> Expression {
+    // linux/ip.h, linux/ipv6.h.
+    let offset = match version {
+        Version::V4 => 9,
+        Version::V6 => NEXT_HEADER,
+    };
+    Expression::LoadBytes(register, PacketHeader::Network, offset, 1)
+}
+
+/// Where something is in a header, of each end.
+struct Ends {
+    local: u32,
+    remote: u32,
+}
+
+/// Sources come before destinations.
+fn ends(direction: Direction, source: u32, destination: u32) -> Ends {
+    match direction {
+        Direction::Egress => Ends { local: source, remote: destination },
+        Direction::Ingress => Ends { local: destination, remote: source },
+    }
+}
+
+/// linux/ip.h, linux/ipv6.h.
+fn addresses(direction: Direction, version: Version) -> Ends {
+    match version {
+        Version::V4 => ends(direction, 12, 16),
+        Version::V6 => ends(direction, 8, 24),
+    }
+}
+
+/// The same for TCP and UDP (linux/tcp.h, linux/udp.h).
+fn ports(direction: Direction) -> Ends {
+    ends(direction, 0, 2)
+}
+
+/// How many registers an address takes.
+const fn address_registers(version: Version) -> u32 {
+    match version {
+        Version::V4 => 1,
+        Version::V6 => 4,
+    }
+}
+
+fn load_address(register: Register, version: Version, offset: u32) -> Expression {
+    let length = address_registers(version) * 4;
+    Expression::LoadBytes(register, PacketHeader::Network, offset, length)
+}
+
+fn load_port(register: Register, offset: u32) -> Expression {
+    Expression::LoadBytes(register, PacketHeader::Transport, offset, 2)
+}
+
 /// `ip6 nexthdr ipv6-icmp icmpv6 type 133-137 accept`. Not `meta l4proto`, which Linux 6.12 refuses in
 /// an egress chain.
 fn spare_neighbour_discovery() -> Vec<Expression> {
     let (first, last) = NEIGHBOUR_DISCOVERY;
-    vec![
-        Expression::LoadProtocol,
-        Expression::Compare(Comparison::Equal, IPV6.to_be_bytes().to_vec()),
-        Expression::LoadBytes(PacketHeader::Network, NEXT_HEADER, 1),
-        Expression::Compare(Comparison::Equal, vec![ICMPV6]),
-        Expression::LoadBytes(PacketHeader::Transport, 0, 1),
+    let mut rule = is_version(Version::V6);
+    rule.extend([
+        load_protocol(Register::FIRST, Version::V6),
+        Expression::Compare(Comparison::Equal, vec![Version::V6.number(Protocol::Icmp)]),
+        Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, 0, 1),
         Expression::Compare(Comparison::AtLeast, vec![first]),
         Expression::Compare(Comparison::AtMost, vec![last]),
         Expression::Accept,
-    ]
+    ]);
+    rule
+}
+
+/// Lets resets and messages that something cannot be reached pass: the answer to what was refused in one
+/// direction must not be refused in the other, which nobody would be told of.
+fn let_refusals_pass() -> Vec<Vec<Expression>> {
+    let is = |version: Version, protocol| {
+        let mut rule = is_version(version);
+        rule.push(load_protocol(Register::FIRST, version));
+        rule.push(Expression::Compare(Comparison::Equal, vec![version.number(protocol)]));
+        rule
+    };
+    let mut rules = Vec::new();
+    for (version, unreachable) in Version::BOTH.into_iter().zip(UNREACHABLE) {
+        let mut reset = is(version, Protocol::Tcp);
+        reset.extend([
+            Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, TCP_FLAGS, 1),
+            Expression::And(vec![RST]),
+            Expression::Compare(Comparison::Unequal, vec![0]),
+            Expression::Accept,
+        ]);
+        let mut message = is(version, Protocol::Icmp);
+        message.extend([
+            Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, 0, 1),
+            Expression::Compare(Comparison::Equal, vec![unreachable]),
+            Expression::Accept,
+        ]);
+        rules.extend([reset, message]);
+    }
+    rules
 }
 
 /// What a message of the transaction makes.
@@ -244,36 +688,53 @@ fn spare_neighbour_discovery() -> Vec<Expression> {
 pub enum Part {
     /// The table.
     Table,
-    /// The chain that hooks into the interface.
+    /// A chain that hooks into what leaves an interface.
     Egress,
-    /// The chain that hooks into the link from which packets come out.
+    /// A chain that hooks into what an interface receives.
+    Ingress,
+    /// A chain that hooks into what the pod sends or receives over any interface.
+    Inet,
+    /// The chain that hooks into a link from which packets come out.
     Exit,
-    /// The set, or its elements.
+    /// A set, or elements of it.
     Set,
-    /// A rule.
+    /// A rule, or a chain that only rules lead to.
     Rule,
 }
 
 impl Part {
     fn refused(self, gate: &Gate, refusal: Refusal) -> Failure {
-        let table = table_name(gate.id);
-        let interface: &Interface = &gate.label.interface;
+        let name = table_name(gate.id);
+        let table = TableId { family: gate.family(), name: &name };
+        let interfaces: Vec<_> =
+            gate.label.interfaces.iter().map(|name| format!("`{name}`")).collect();
+        let interfaces = interfaces.join(", ");
         let doing = match self {
-            Self::Table => format!("make the table netdev {table}"),
-            Self::Egress => {
-                format!("hook the table netdev {table} into the egress of `{interface}`")
-            }
+            Self::Table => format!("make the {table}"),
+            Self::Egress => format!("hook the {table} into the egress of {interfaces}"),
+            Self::Ingress => format!("hook the {table} into the ingress of {interfaces}"),
+            Self::Inet => format!("hook the {table} into the pod's traffic"),
             Self::Exit => {
-                format!("hook the table netdev {table} into the ingress of {}", exit_name(gate.id))
+                format!("hook the {table} into the ingress of {}", exit_name(gate.id, 0))
             }
-            Self::Set => format!("make the set {LIVE} of the table netdev {table}"),
-            Self::Rule => format!("make a rule of the table netdev {table}"),
+            Self::Set => format!("make a set of the {table}"),
+            Self::Rule => format!("make a rule of the {table}"),
         };
         match (self, refusal.errno) {
             (Self::Table, _) => kernel::without_nf_tables(&doing, refusal),
             (Self::Egress, Errno::EOPNOTSUPP) => kernel::lacks(&["the nf_tables egress hook"]),
-            (Self::Exit, Errno::EOPNOTSUPP) => kernel::lacks(&["the nf_tables ingress hook"]),
-            (Self::Rule, Errno::EOPNOTSUPP | Errno::ENOENT) => kernel::lacks(&["nft_fwd_netdev"]),
+            (Self::Ingress | Self::Exit, Errno::EOPNOTSUPP) => {
+                kernel::lacks(&["the nf_tables ingress hook"])
+            }
+            (Self::Rule, Errno::EOPNOTSUPP | Errno::ENOENT) => {
+                let reject = table.family == Family::Inet;
+                let mut parts = vec![if reject { "nft_reject_inet" } else { "nft_fwd_netdev" }];
+                parts.extend(gate.sample.map(|sample| match sample {
+                    Sample::Every(_) => "nft_numgen",
+                    _ => "nft_hash",
+                }));
+                kernel::lacks(&parts)
+            }
             _ => KernelError::new(doing, refusal).into(),
         }
     }
@@ -282,25 +743,76 @@ impl Part {
 /// A gate as the kernel shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Its base chains.
+    /// Its chains.
     pub chains: Vec<Chain>,
     /// Its rules, each with its chain's name.
     pub rules: Vec<(String, Vec<Expression>)>,
     /// What still matches.
     pub live: Vec<Element>,
+    /// The sets that say what is hit, by name.
+    pub sets: BTreeMap<String, Vec<KeyRange>>,
 }
 
 impl Contents {
-    /// Packets that were handed over.
+    /// Packets that were hit.
     pub fn packets(&self) -> u64 {
-        let expressions = self.rules.iter().flat_map(|(_, expressions)| expressions);
-        expressions.map(|one| if let Expression::Count(packets) = one { *packets } else { 0 }).sum()
+        self.expressions()
+            .map(|one| if let Expression::Count(packets) = one { *packets } else { 0 })
+            .sum()
     }
 
-    /// The interface that is hit.
-    pub fn interface(&self) -> Option<Interface> {
-        let chain = self.chains.iter().find(|chain| chain.hook == Hook::Egress as u32)?;
-        chain.device.as_ref()?.parse().ok()
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.rules.iter().flat_map(|(_, expressions)| expressions)
+    }
+
+    /// The interfaces that its chains hook into.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        let sides = Direction::BOTH.map(|direction| direction.to_string());
+        let chains = self.chains.iter().filter(|chain| {
+            chain.hook.is_some() && sides.iter().any(|side| chain.name.starts_with(side))
+        });
+        let devices = chains.filter_map(|chain| chain.device.as_ref()?.parse().ok());
+        let mut found: Vec<Interface> = Vec::new();
+        for device in devices {
+            if !found.contains(&device) {
+                found.push(device);
+            }
+        }
+        found
+    }
+
+    /// Which packets are hit.
+    pub fn selection(&self) -> Selection {
+        let hit = |direction: &Direction| {
+            let name = direction.to_string();
+            self.chains.iter().any(|chain| chain.hook.is_some() && chain.name.starts_with(&name))
+        };
+        let directions = Direction::BOTH.into_iter().filter(hit).collect();
+        Selection { directions, sets: self.sets.clone() }
+    }
+
+    /// How much of them.
+    pub fn sample(&self) -> Option<Sample> {
+        let rules: Vec<_> =
+            self.rules.iter().filter(|(chain, _)| chain.starts_with(SAMPLE)).collect();
+        rules.iter().flat_map(|(_, rule)| rule).find_map(|expression| match expression {
+            Expression::NumberPackets(number) => Some(Sample::Every((*number).try_into().ok()?)),
+            Expression::Compare(Comparison::Below, limit) => {
+                let limit = u32::from_be_bytes(*limit.first_chunk()?);
+                Share::from_ten_thousandths(limit.try_into().ok()?).map(Sample::Connections)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether only packets that open a connection are hit.
+    pub fn is_new_only(&self) -> bool {
+        self.expressions().any(|one| *one == Expression::And(vec![SYN | ACK]))
+    }
+
+    /// Whether the sender of what is hit is told.
+    pub fn refuses(&self) -> bool {
+        self.expressions().any(|one| matches!(one, Expression::Reject(_)))
     }
 
     /// For how much longer it is open, in milliseconds: `None` when it is closed, the maximum when it
@@ -310,25 +822,60 @@ impl Contents {
     }
 }
 
+/// The families that gates are of.
+const FAMILIES: [Family; 2] = [Family::Netdev, Family::Inet];
+
 /// Reads a gate. `None` when there is none.
 pub fn read(kernel: &mut Kernel, id: FaultId) -> Result<Option<Contents>, KernelError> {
-    let Some(live) = read_live(kernel, id)? else { return Ok(None) };
-    let table = table_name(id);
+    let Some((family, live)) = find_live(kernel, id)? else { return Ok(None) };
+    let name = table_name(id);
+    let table = TableId { family, name: &name };
     let netfilter = &mut kernel.netfilter;
     let chains =
-        nftables::chains(netfilter, &table).doing(|| format!("read the chains of {table}"))?;
+        nftables::chains(netfilter, table).doing(|| format!("read the chains of the {table}"))?;
     let rules =
-        nftables::rules(netfilter, &table).doing(|| format!("read the rules of {table}"))?;
-    Ok(Some(Contents { chains, rules, live }))
+        nftables::rules(netfilter, table).doing(|| format!("read the rules of the {table}"))?;
+    let mut sets = BTreeMap::new();
+    for (_, expressions) in &rules {
+        for expression in expressions {
+            let Expression::LookUp(SetName { name, .. }) = expression else { continue };
+            let Some((fields, holds)) = selection::shape(name) else { continue };
+            if !sets.contains_key(name) {
+                let ranges = nftables::ranges(netfilter, table, name, fields, holds)
+                    .doing(|| format!("read the set {name} of the {table}"))?;
+                sets.insert(name.clone(), ranges);
+            }
+        }
+    }
+    Ok(Some(Contents { chains, rules, live, sets }))
 }
 
 /// Reads only what still matches. `None` when there is no gate; empty when it is closed.
 pub fn read_live(kernel: &mut Kernel, id: FaultId) -> Result<Option<Vec<Element>>, KernelError> {
-    let table = table_name(id);
-    match nftables::protocols(&mut kernel.netfilter, &table, LIVE) {
-        Err(refusal) if refusal.errno == Errno::ENOENT => Ok(None),
-        result => result.map(Some).doing(|| format!("read the set {LIVE} of the table {table}")),
+    Ok(find_live(kernel, id)?.map(|(_, live)| live))
+}
+
+fn find_live(
+    kernel: &mut Kernel,
+    id: FaultId,
+) -> Result<Option<(Family, Vec<Element>)>, KernelError> {
+    let name = table_name(id);
+    for family in FAMILIES {
+        let table = TableId { family, name: &name };
+        match nftables::protocols(&mut kernel.netfilter, table, LIVE) {
+            Err(refusal) if is_missing(&refusal) => {}
+            result => {
+                let live = result.doing(|| format!("read the set {LIVE} of the {table}"))?;
+                return Ok(Some((family, live)));
+            }
+        }
     }
+    Ok(None)
+}
+
+/// No such table or set; or, of a kernel without that family, none of it.
+fn is_missing(refusal: &Refusal) -> bool {
+    matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
 }
 
 /// Whether it still lets packets be hit. When the kernel does not say, it may.
@@ -338,28 +885,38 @@ pub fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
 
 /// Closes it: nothing more is hit, and what was hit still comes out. One that is not there is fine.
 pub fn close(kernel: &mut Kernel, id: FaultId) -> Result<(), KernelError> {
-    let table = table_name(id);
-    change(kernel, &nftables::flush_set(&table, LIVE))
-        .doing(|| format!("empty the set {LIVE} of the table {table}"))
+    change(kernel, id, "empty the set live of", |table| nftables::flush_set(table, LIVE))
 }
 
 /// Removes it, open or closed; one that is not there is fine.
 pub fn remove(kernel: &mut Kernel, id: FaultId) -> Result<(), KernelError> {
-    let table = table_name(id);
-    change(kernel, &nftables::delete_table(&table)).doing(|| format!("delete the table {table}"))
+    change(kernel, id, "delete", nftables::delete_table)
 }
 
-fn change(kernel: &mut Kernel, message: &Message) -> Result<(), Refusal> {
-    match nftables::transact(&mut kernel.netfilter, std::slice::from_ref(message)) {
-        Err((_, refusal)) if refusal.errno != Errno::ENOENT => Err(refusal),
-        _ => Ok(()),
+fn change(
+    kernel: &mut Kernel,
+    id: FaultId,
+    doing: &str,
+    message: impl Fn(TableId<'_>) -> Message,
+) -> Result<(), KernelError> {
+    let name = table_name(id);
+    for family in FAMILIES {
+        let table = TableId { family, name: &name };
+        match nftables::transact(&mut kernel.netfilter, &[message(table)]) {
+            Err((_, refusal)) if !is_missing(&refusal) => {
+                return Err(KernelError::new(format!("{doing} the {table}"), refusal));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
-/// Whether its table is there, open or closed.
-pub fn exists(kernel: &mut Kernel, id: FaultId) -> Result<bool, KernelError> {
+/// Its tables that are there, open or closed, in words.
+pub fn left(kernel: &mut Kernel, id: FaultId) -> Result<Vec<String>, KernelError> {
     let name = table_name(id);
     let tables =
         nftables::tables(&mut kernel.netfilter).doing(|| "list the nf_tables tables".to_owned())?;
-    Ok(tables.iter().any(|table| table.name == name))
+    let own = tables.iter().filter(|table| table.name == name);
+    Ok(own.map(|table| format!("table {} {name}", table.family)).collect())
 }

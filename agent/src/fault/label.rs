@@ -9,13 +9,13 @@ use pod_chaos_protocol::{Distance, Distribution, Interface, Netem, Slot};
 const VERSION: &str = "v1";
 
 /// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`]; then
-/// `delay normal`, `slot pareto` for what the kernel does not give back.
+/// `normal/even` for what the kernel does not give back, the shapes of the delay and of the slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The kind of fault.
     pub kind: Kind,
-    /// The interface that is hit.
-    pub interface: Interface,
+    /// The interfaces that are hit, at most [`pod_chaos_protocol::MAX_INTERFACES`].
+    pub interfaces: Vec<Interface>,
     /// When it was put in force.
     pub from_ms: u64,
     /// When the kernel ends it.
@@ -34,8 +34,14 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    const DELAY: &str = "delay";
-    const SLOT: &str = "slot";
+    /// Words as short as a label needs them that names as many interfaces as there may be.
+    const WORDS: [(&str, Distribution); 5] = [
+        ("even", Distribution::Uniform),
+        ("normal", Distribution::Normal),
+        ("pareto", Distribution::Pareto),
+        ("mixed", Distribution::Paretonormal),
+        ("table", Distribution::SomeTable),
+    ];
 
     /// Those of a fault, by name.
     pub fn of(netem: &Netem) -> Self {
@@ -44,6 +50,31 @@ impl Shapes {
             _ => Distribution::Uniform,
         };
         Self { delay: netem.distribution.clone().without_numbers(), slot: slot.without_numbers() }
+    }
+
+    fn word(shape: &Distribution) -> &'static str {
+        let mut words = Self::WORDS.into_iter();
+        words.find(|(_, one)| one.name() == shape.name()).map_or(shape.name(), |(word, _)| word)
+    }
+
+    fn shape(word: &str) -> Option<Distribution> {
+        Self::WORDS.into_iter().find(|(one, _)| *one == word).map(|(_, shape)| shape)
+    }
+}
+
+impl fmt::Display for Shapes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", Self::word(&self.delay), Self::word(&self.slot))
+    }
+}
+
+impl FromStr for Shapes {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        let (delay, slot) = text.split_once('/').ok_or(BadLabel)?;
+        let [delay, slot] = [delay, slot].map(Self::shape);
+        Ok(Self { delay: delay.ok_or(BadLabel)?, slot: slot.ok_or(BadLabel)? })
     }
 }
 
@@ -54,30 +85,37 @@ pub enum Kind {
     Netem,
     /// See [`super::emulator`].
     Emulated,
+    /// See [`super::partition`].
+    Partition,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Netem, Self::Emulated];
+    const ALL: [Self; 3] = [Self::Netem, Self::Emulated, Self::Partition];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Netem => "netem",
             Self::Emulated => "emulated",
+            Self::Partition => "partition",
         }
     }
 }
 
+/// Between the names of interfaces; in none of them (`dev_valid_name()` in net/core/dev.c).
+const BETWEEN: char = ':';
+
 impl fmt::Display for Label {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, interface, from_ms, to_ms, shapes } = self;
-        let kind = kind.word();
-        write!(out, "{VERSION} {kind} {interface} from {from_ms} to {to_ms}")?;
-        for (name, shape) in [(Shapes::DELAY, &shapes.delay), (Shapes::SLOT, &shapes.slot)] {
-            if !shape.is_uniform() {
-                write!(out, " {name} {}", shape.name())?;
+        let Self { kind, interfaces, from_ms, to_ms, shapes } = self;
+        write!(out, "{VERSION} {} ", kind.word())?;
+        for (number, interface) in interfaces.iter().enumerate() {
+            if number > 0 {
+                write!(out, "{BETWEEN}")?;
             }
+            write!(out, "{interface}")?;
         }
-        Ok(())
+        write!(out, " from {from_ms} to {to_ms}")?;
+        if *shapes == Shapes::default() { Ok(()) } else { write!(out, " {shapes}") }
     }
 }
 
@@ -92,23 +130,21 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, BadLabel> {
         // An interface's name has no white space in it.
         let words: Vec<_> = text.split(' ').collect();
-        let [VERSION, kind, interface, "from", from, "to", to, ref rest @ ..] = words[..] else {
+        let [VERSION, kind, interfaces, "from", from, "to", to, ref rest @ ..] = words[..] else {
             return Err(BadLabel);
         };
-        let mut shapes = Shapes::default();
-        for pair in rest.chunks(2) {
-            let [name, shape] = pair else { return Err(BadLabel) };
-            let place = match *name {
-                Shapes::DELAY => &mut shapes.delay,
-                Shapes::SLOT => &mut shapes.slot,
-                _ => return Err(BadLabel),
-            };
-            *place = shape.parse().map_err(|_| BadLabel)?;
-        }
+        let shapes = match rest {
+            [] => Shapes::default(),
+            [shapes] => shapes.parse()?,
+            _ => return Err(BadLabel),
+        };
         let number = |text: &str| text.parse().map_err(|_| BadLabel);
         Ok(Self {
             kind: Kind::ALL.into_iter().find(|one| one.word() == kind).ok_or(BadLabel)?,
-            interface: interface.parse().map_err(|_| BadLabel)?,
+            interfaces: interfaces
+                .split(BETWEEN)
+                .map(|interface| interface.parse().map_err(|_| BadLabel))
+                .collect::<Result<_, _>>()?,
             from_ms: number(from)?,
             to_ms: number(to)?,
             shapes,
@@ -118,6 +154,7 @@ impl FromStr for Label {
 
 #[cfg(test)]
 mod tests {
+    use pod_chaos_protocol::MAX_INTERFACES;
     use proptest::prelude::*;
 
     use super::*;
@@ -125,24 +162,27 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_is_read_back_and_fits(
-            interface in "[a-z][!-.0-9;-~]{0,13}", from_ms: u64, to_ms: u64, shapes: [u8; 2]
+            names in proptest::collection::vec("[a-z][!-.0-9;-~]{0,14}", 1..=MAX_INTERFACES),
+            // Up to 30,000 years.
+            times in proptest::array::uniform2(0..1_000_000_000_000_000u64),
+            shapes in proptest::array::uniform2(proptest::sample::select(Shapes::WORDS.to_vec())),
         ) {
-            let shape = |number| match number % 4 {
-                0 => Distribution::Uniform,
-                1 => Distribution::Normal,
-                2 => Distribution::Paretonormal,
-                _ => Distribution::SomeTable,
-            };
-            let [delay, slot] = shapes.map(shape);
-            let shapes = Shapes { delay, slot };
-            let interface = interface.parse::<Interface>();
-            prop_assume!(interface.is_ok());
-            let interface = interface.unwrap();
+            let interfaces: Result<Vec<Interface>, _> =
+                names.iter().map(|name| name.parse()).collect();
+            prop_assume!(interfaces.is_ok());
+            let interfaces = interfaces.unwrap();
+            let [delay, slot] = shapes.map(|(_, shape)| shape);
+            let [from_ms, to_ms] = times;
+            // Only netem has shapes of delays.
             for kind in Kind::ALL {
-                let label = Label { kind, interface: interface.clone(), from_ms, to_ms, shapes: shapes.clone() };
+                let shapes = match kind {
+                    Kind::Netem => Shapes { delay: delay.clone(), slot: slot.clone() },
+                    _ => Shapes::default(),
+                };
+                let label = Label { kind, interfaces: interfaces.clone(), from_ms, to_ms, shapes };
                 prop_assert_eq!(label.to_string().parse(), Ok(label.clone()));
                 // NFTNL_UDATA_COMMENT_MAXLEN, less the NUL.
-                prop_assert!(label.to_string().len() <= 127);
+                prop_assert!(label.to_string().len() <= 127, "{}", label);
             }
         }
 
@@ -154,8 +194,9 @@ mod tests {
 
     #[test]
     fn other_versions_are_not_read() {
+        assert_eq!("v1 quake eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v2 netem eth0 from 1 to 2".parse::<Label>(), Err(BadLabel));
         assert_eq!("v1 netem eth0 from 1 to 2 more".parse::<Label>(), Err(BadLabel));
-        assert_eq!("v1 netem eth0 from 1 to 2 delay odd".parse::<Label>(), Err(BadLabel));
+        assert_eq!("v1 netem eth0 from 1 to 2 odd/even".parse::<Label>(), Err(BadLabel));
     }
 }

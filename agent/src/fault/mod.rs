@@ -3,15 +3,19 @@
 //! Everything that is made in the kernel carries the fault's id in its name, and nothing else is ever
 //! deleted.
 
+pub mod clear;
+pub mod connections;
 pub mod distribution;
 pub mod emulation;
 pub mod emulator;
 pub mod gate;
 pub mod label;
+pub mod links;
 pub mod netem;
-pub mod pair;
+pub mod partition;
+pub mod selection;
 
-use pod_chaos_protocol::{FaultId, OWNER};
+use pod_chaos_protocol::{Direction, FaultId, OWNER};
 
 use crate::netlink::link::Link;
 
@@ -19,19 +23,42 @@ use crate::netlink::link::Link;
 const LINK_PREFIX: &str = "pc-";
 /// The second link of a fault's pair ends with this.
 const EXIT_SUFFIX: char = 'x';
+/// The link for packets that reach the pod ends with this.
+const INGRESS_SUFFIX: char = 'i';
 /// The name of the emulator's table ends with this.
 const EMULATOR_SUFFIX: &str = "-emulator";
-/// The kind of links that faults make: pairs, where the second receives what the first has sent.
-const LINK_KIND: &str = "veth";
+/// The kind of links for packets that leave: pairs, where the second receives what the first has sent.
+const PAIR_KIND: &str = "veth";
+/// The kind of links for packets that reach the pod: what they are given to send, the interface receives
+/// from which it came.
+const INGRESS_KIND: &str = "ifb";
 
-/// The name of the fault's link into which packets go.
-pub fn entry_name(id: FaultId) -> String {
-    format!("{LINK_PREFIX}{id}")
+/// A name for the first of several things, and with a digit for the others.
+pub fn numbered(name: &str, number: usize) -> String {
+    if number == 0 { name.to_owned() } else { format!("{name}{number}") }
+}
+
+/// The name of the fault's link into which packets go that leave this one of its interfaces.
+pub fn entry_name(id: FaultId, number: usize) -> String {
+    numbered(&format!("{LINK_PREFIX}{id}"), number)
 }
 
 /// The name of the fault's link from which they come out.
-pub fn exit_name(id: FaultId) -> String {
-    format!("{LINK_PREFIX}{id}{EXIT_SUFFIX}")
+pub fn exit_name(id: FaultId, number: usize) -> String {
+    format!("{}{EXIT_SUFFIX}", entry_name(id, number))
+}
+
+/// The name of the fault's link into which packets go that this one of its interfaces receives.
+pub fn ingress_name(id: FaultId, number: usize) -> String {
+    format!("{}{INGRESS_SUFFIX}", entry_name(id, number))
+}
+
+/// The name of the fault's link into which packets go, in that direction.
+pub fn way_in(id: FaultId, number: usize, direction: Direction) -> String {
+    match direction {
+        Direction::Egress => entry_name(id, number),
+        Direction::Ingress => ingress_name(id, number),
+    }
 }
 
 /// The address of the fault's link into which packets go: a local one, by which what the kernel itself
@@ -56,10 +83,21 @@ pub fn link_alias(id: FaultId) -> String {
     format!("{OWNER} {id}")
 }
 
+/// The fault that a link of this name would belong to, and the kind that it would have.
+fn read_link_name(name: &str) -> Option<(FaultId, &'static str)> {
+    let (id, rest) = name.strip_prefix(LINK_PREFIX)?.split_at_checked(8)?;
+    let rest = rest.strip_prefix(|c: char| c.is_ascii_digit() && c != '0').unwrap_or(rest);
+    let kind = match rest.chars().collect::<Vec<_>>()[..] {
+        [] | [EXIT_SUFFIX] => PAIR_KIND,
+        [INGRESS_SUFFIX] => INGRESS_KIND,
+        _ => return None,
+    };
+    Some((id.parse().ok()?, kind))
+}
+
 /// The fault that a link of this name would belong to.
 pub fn id_of_link(name: &str) -> Option<FaultId> {
-    let rest = name.strip_prefix(LINK_PREFIX)?;
-    rest.strip_suffix(EXIT_SUFFIX).unwrap_or(rest).parse().ok()
+    read_link_name(name).map(|(id, _)| id)
 }
 
 /// The fault that a table of this name belongs to.
@@ -80,10 +118,10 @@ pub fn id_of_any_table(name: &str) -> Option<FaultId> {
 /// The fault that this very link belongs to. A name alone is not enough: someone else's link may look
 /// alike. A link that was made but not yet marked, because its agent was killed in between, is down.
 pub fn owner_of(link: &Link) -> Option<FaultId> {
-    let id = id_of_link(&link.name)?;
+    let (id, kind) = read_link_name(&link.name)?;
     let marked = link.alias.as_deref() == Some(&link_alias(id));
     let unfinished = link.alias.is_none() && !link.up;
-    (link.kind.as_deref() == Some(LINK_KIND) && (marked || unfinished)).then_some(id)
+    (link.kind.as_deref() == Some(kind) && (marked || unfinished)).then_some(id)
 }
 
 /// What a clean-up came to. It never stops at the first error.
@@ -121,12 +159,16 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         let id = FaultId::new(0x0bad_cafe);
-        assert_eq!(id_of_link(&entry_name(id)), Some(id));
-        assert_eq!(id_of_link(&exit_name(id)), Some(id));
+        for number in 0..4 {
+            let names = [entry_name(id, number), exit_name(id, number), ingress_name(id, number)];
+            for name in names {
+                assert_eq!(id_of_link(&name), Some(id), "{name}");
+                assert!(name.len() <= 15, "{name}");
+            }
+        }
         assert_eq!(id_of_table(&table_name(id)), Some(id));
         assert_eq!(id_of_emulator_table(&emulator_table_name(id)), Some(id));
         assert_eq!(id_of_table(&emulator_table_name(id)), None);
-        assert!(exit_name(id).len() <= 15);
     }
 
     #[test]
@@ -141,7 +183,9 @@ mod tests {
             assert_eq!(owner_of(&link(name, "veth", Some("mine"), false)), None);
             assert_eq!(owner_of(&link(name, "ifb", alias, true)), None);
         }
-        for name in ["pc-printer", "pc-0badcafey", "pc-0badcafexx", "eth0"] {
+        assert_eq!(owner_of(&link("pc-0badcafei", "ifb", alias, true)), id);
+        assert_eq!(owner_of(&link("pc-0badcafei", "veth", alias, true)), None);
+        for name in ["pc-printer", "pc-0badcafey", "pc-0badcafexx", "pc-0badcafe0", "eth0"] {
             assert_eq!(owner_of(&link(name, "veth", alias, true)), None);
         }
     }

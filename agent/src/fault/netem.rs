@@ -1,12 +1,14 @@
-//! A worse network on the way out of one interface: the kernel's netem, on a link of its own.
+//! A worse network: the kernel's netem, on links of its own.
 //!
-//! The interface keeps its qdisc. The [gate](super::gate) hands the packets that are hit to the first link
-//! of a pair, which sends them through its qdiscs to the second, where the gate has them sent out of the
-//! interface they were meant for:
+//! The interface keeps its qdisc. Of what leaves, the [gate](super::gate) hands the packets that are hit to
+//! the first link of a pair, which sends them through its qdiscs to the second, where the gate has them sent
+//! out of the interface they were meant for. Of what comes in, it hands them to a link that sends them
+//! through the same qdiscs and back to where they came in:
 //!
 //! ```text
 //! pc-0badcafe    tbf 7063: rate 30gbit ── netem 7064:
 //! pc-0badcafex   no qdisc
+//! pc-0badcafei   tbf 7063: rate 30gbit ── netem 7064:
 //! ```
 //!
 //! tbf is there because TCP hands over super-packets of up to 64 KiB: netem would treat each of them as
@@ -17,8 +19,12 @@
 //! A packet that netem corrupts has one bit changed anywhere in its frame, in the Ethernet header too: the
 //! gate lets it out whatever it says there.
 //!
-//! The links are of the kind veth, whose packets the node's end of the pod's wire receives like any other.
-//! An ifb link marks its packets (`tc_skip_classify`, drivers/net/ifb.c), and the mark crosses the wire:
+//! For what comes in it is a link of the kind ifb, which is made for that: the interface receives each packet
+//! again, past the programs and rules of its ingress that have seen it before (`ifb_ri_tasklet` of
+//! drivers/net/ifb.c). Nothing else in the kernel can put a packet there.
+//!
+//! For what leaves, the links are of the kind veth, whose packets the node's end of the pod's wire receives
+//! like any other. An ifb link marks its packets (`tc_skip_classify`, drivers/net/ifb.c), and the mark crosses the wire:
 //! there they would pass over `tc ingress` and nf_tables `ingress`, which is where Cilium and Calico with
 //! eBPF route and filter. What is left of this kind is `skb->redirected`, set by any forward of nf_tables:
 //! a generic XDP program at the node's end does not see the packets (`netif_receive_generic_xdp` of
@@ -26,29 +32,31 @@
 //!
 //! Limits: only Ethernet; veth takes the first bytes of a packet for a frame's header, which those of most
 //! tunnels do not have. Where several CPUs send at the most that the pod can, the pair's second receives on
-//! each of them, and a little more arrives out of order than over the pod's wire alone.
-
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+//! each of them, and a little more arrives out of order than over the pod's wire alone. An interface that
+//! hands over packets with a checksum that its hardware has made of them whole (`CHECKSUM_COMPLETE`) has the
+//! kernel check those by itself on ingress, and say so once in its log: `nf_do_netdev_egress` of
+//! net/netfilter/nf_dup_netdev.c puts the frame's header back without that sum.
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FailureKind, FaultId, Interface, Netem, RunTime};
+use pod_chaos_protocol::{
+    Direction, Failure, FailureKind, FaultId, Interface, Netem, RunTime, Traffic,
+};
 
 use super::{
-    Cleared, emulation,
-    gate::{self, Gate, Handover},
+    clear::{list_qdiscs, own_links, undone, verified},
+    emulation,
+    gate::{self, Fate, Gate, Way},
     label::{Kind, Label, Shapes},
-    pair::{self, entry_of, own_links},
-    table_name,
+    links::{self, Pair},
+    selection::Selection,
+    table_name, way_in,
 };
 use crate::{
     clock,
-    error::{Doing, KernelError, failure},
+    error::{KernelError, failure},
     kernel::{self, Kernel},
     netlink::{
-        link::{self, Link},
+        link::Link,
         netem::NetemOptions,
         qdisc::{self, Handle, Options, Qdisc},
     },
@@ -64,21 +72,15 @@ const TBF_RATE: u32 = 3_750_000_000;
 /// MTU of 1500 it makes a burst of 2000 bytes.
 const TBF_BURST_ABOVE_MTU: u32 = 500;
 
-/// Packets that netem still holds at the end are let out at their time, for at most this long.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
-const DRAIN_STEP: Duration = Duration::from_millis(5);
-
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The fault's id.
     pub id: FaultId,
-    /// The interface that is hit.
-    pub interface: Interface,
-    /// Its index.
-    pub target: i32,
-    /// Its largest packet, in bytes.
-    pub mtu: u32,
+    /// The interfaces that are hit.
+    pub interfaces: Vec<(Interface, Link)>,
+    /// Which of their packets.
+    pub traffic: Traffic,
     /// How much worse it gets.
     pub netem: Netem,
     /// For how long, in milliseconds.
@@ -89,11 +91,12 @@ impl Plan {
     /// Refuses what the kernel would not do as asked.
     pub fn new(
         id: FaultId,
-        (interface, link): (Interface, &Link),
+        interfaces: Vec<(Interface, Link)>,
+        traffic: Traffic,
         netem: Netem,
         running_time: RunTime,
     ) -> Result<Self, Failure> {
-        if !link.ethernet {
+        if let Some((interface, _)) = interfaces.iter().find(|(_, link)| !link.ethernet) {
             let message = format!("`{interface}` is not an Ethernet interface");
             let hint = "packets that go through a tunnel are hit on the interface it goes over";
             return Err(failure(FailureKind::Unsupported, message, Some(hint)));
@@ -102,21 +105,41 @@ impl Plan {
             failure(FailureKind::BadRequest, error.to_string(), Some(error.hint()))
         })?;
         let timeout_ms = running_time.as_nanos().div_ceil(1_000_000);
-        Ok(Self { id, interface, target: link.index, mtu: link.mtu, netem, timeout_ms })
+        Ok(Self { id, interfaces, traffic, netem, timeout_ms })
     }
 
-    fn netem(&self) -> Options {
-        Options::Netem(Box::new(emulation::options(&self.netem, self.mtu)))
+    fn netem(&self, mtu: u32) -> Options {
+        Options::Netem(Box::new(emulation::options(&self.netem, mtu)))
     }
 
-    fn tbf(&self) -> Options {
-        let burst = self.mtu.saturating_add(TBF_BURST_ABOVE_MTU);
+    /// For packets of at most so many bytes, without the Ethernet header.
+    fn tbf(mtu: u32) -> Options {
+        let burst = mtu.saturating_add(TBF_BURST_ABOVE_MTU);
         Options::Tbf { rate: TBF_RATE, burst }
     }
 
-    /// The qdiscs in the order they are made: parent, own handle, parameters.
-    pub fn qdiscs(&self) -> [(Handle, Handle, Options); 2] {
-        [(Handle::ROOT, TBF, self.tbf()), (TBF.class(1), NETEM, self.netem())]
+    /// The qdiscs of a link whose packets have at most so many bytes, in the order they are made: parent,
+    /// own handle, parameters.
+    pub fn qdiscs(&self, mtu: u32) -> [(Handle, Handle, Options); 2] {
+        [(Handle::ROOT, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, self.netem(mtu))]
+    }
+
+    /// The ways of packets, without the links that they go through: interface, its position, direction.
+    fn ways(&self) -> impl Iterator<Item = (&(Interface, Link), usize, Direction)> {
+        let hit = |direction: &Direction| self.traffic.peers(*direction).is_some();
+        self.interfaces.iter().enumerate().flat_map(move |(number, interface)| {
+            let directions = Direction::BOTH.into_iter().filter(hit);
+            directions.map(move |direction| (interface, number, direction))
+        })
+    }
+
+    /// How many links that takes.
+    fn count_links(&self) -> usize {
+        let links = |(_, _, direction)| match direction {
+            Direction::Egress => 2,
+            Direction::Ingress => 1,
+        };
+        self.ways().map(links).sum()
     }
 }
 
@@ -125,15 +148,6 @@ impl Plan {
 pub struct Applied {
     /// The gate, as it was asked for.
     pub gate: Gate,
-    /// The index of the link into which packets go.
-    pub entry: i32,
-}
-
-impl Applied {
-    /// When the kernel ends it, in milliseconds of [`crate::clock`].
-    pub fn to_ms(&self) -> u64 {
-        self.gate.label.to_ms
-    }
 }
 
 /// Puts the fault in force. When that fails, it undoes what it has made.
@@ -143,90 +157,72 @@ pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
 
 /// Reads the fault back, compares it with what was asked for, and undoes it when they differ.
 pub fn verify(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<(), Failure> {
-    let compared = compare(kernel, plan, applied).and_then(|differences| {
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let message =
-            format!("the kernel does not hold what was asked for: {}", differences.join("; "));
-        Err(failure(FailureKind::Kernel, message, None))
-    });
-    compared.map_err(|failure| undone(kernel, plan.id, failure))
-}
-
-/// Ends the fault and clears what it has made, by the id in the names: of this process or another one, in
-/// force or expired, whole or half made. What is not there is fine.
-pub fn revert(kernel: &mut Kernel, id: FaultId) -> Cleared {
-    let mut cleared = Cleared::default();
-    let mut note = |result: Result<(), KernelError>| {
-        let done = result.is_ok();
-        cleared.errors.extend(result.err().map(|error| error.to_string()));
-        done
-    };
-    // The way in is closed first, and the way out only when the packets on their way have taken it.
-    note(gate::close(kernel, id));
-    let closed =
-        gate::read_live(kernel, id).is_ok_and(|live| live.is_none_or(|live| live.is_empty()));
-    let links = own_links(kernel, id).unwrap_or_default();
-    if let (true, Some(entry)) = (closed, entry_of(id, &links)) {
-        drain(kernel, entry.index);
-    }
-    let removed = note(gate::remove(kernel, id));
-    // The kernel drops what an open gate hands to a link that is gone.
-    for link in links.iter().filter(|_| closed || removed) {
-        match kernel.route.request(&link::delete(link.index)) {
-            // The other one of the pair went with the first.
-            Err(refusal) if refusal.errno == Errno::ENODEV => {}
-            deleted => {
-                note(deleted.doing(|| format!("delete the link {}", link.name)));
-            }
-        }
-    }
-    match gate::exists(kernel, id) {
-        Ok(false) => {}
-        Ok(true) => cleared.left.push(format!("table netdev {}", table_name(id))),
-        Err(error) => cleared.errors.push(error.to_string()),
-    }
-    match own_links(kernel, id) {
-        Ok(links) => cleared.left.extend(links.iter().map(|link| format!("link {}", link.name))),
-        Err(error) => cleared.errors.push(error.to_string()),
-    }
-    cleared
+    let compared = compare(kernel, plan, applied);
+    verified(kernel, plan.id, compared)
 }
 
 fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    let entry = make_links(kernel, plan)?;
-    let (from_ms, interface) = (clock::now_ms(), plan.interface.clone());
+    let mut ways = Vec::new();
+    for ((interface, link), number, direction) in plan.ways() {
+        let entry = make_links(kernel, plan, link.mtu, number, direction)?;
+        let (interface, target) = (interface.clone(), link.index);
+        ways.push(Way { number, interface, target, direction, fate: Fate::Through(entry) });
+    }
+    let from_ms = clock::now_ms();
+    let interfaces = plan.interfaces.iter().map(|(name, _)| name.clone()).collect();
     let (to_ms, shapes) = (from_ms + plan.timeout_ms, Shapes::of(&plan.netem));
-    let label = Label { kind: Kind::Netem, interface, from_ms, to_ms, shapes };
-    let Plan { id, timeout_ms, target, .. } = *plan;
-    let gate = Gate { id, label, timeout_ms, target, handover: Handover::Link(entry) };
+    let label = Label { kind: Kind::Netem, interfaces, from_ms, to_ms, shapes };
+    let selection = Selection::new(&plan.traffic);
+    let Plan { id, timeout_ms, .. } = *plan;
+    let sample = plan.traffic.sample;
+    let gate = Gate { id, label, timeout_ms, ways, selection, sample, new_only: false };
     gate.open(kernel)?;
-    Ok(Applied { gate, entry })
+    Ok(Applied { gate })
 }
 
-/// Makes the pair of links with its qdiscs, and returns the index of the first. No packet comes near it yet.
-fn make_links(kernel: &mut Kernel, plan: &Plan) -> Result<i32, Failure> {
-    let pair = pair::make(kernel, plan.id, plan.mtu)?;
-    let Link { index: entry, name, .. } = &pair.entry;
-    let entry = *entry;
-    for (parent, handle, options) in plan.qdiscs() {
-        let message = qdisc::add(entry, parent, handle, &options);
+/// Makes the links of one way with their qdiscs, and returns the index of the one that packets go into. No
+/// packet comes near it yet.
+fn make_links(
+    kernel: &mut Kernel,
+    plan: &Plan,
+    mtu: u32,
+    number: usize,
+    direction: Direction,
+) -> Result<i32, Failure> {
+    match direction {
+        Direction::Egress => {
+            let pair = Pair::make(kernel, plan.id, number, mtu)?;
+            add_qdiscs(kernel, plan, mtu, &pair.entry)?;
+            pair.set_up(kernel)?;
+            Ok(pair.entry.index)
+        }
+        Direction::Ingress => {
+            let link = links::make_single(kernel, plan.id, number, mtu)?;
+            add_qdiscs(kernel, plan, mtu, &link)?;
+            links::set_up(kernel, &link)?;
+            Ok(link.index)
+        }
+    }
+}
+
+fn add_qdiscs(kernel: &mut Kernel, plan: &Plan, mtu: u32, link: &Link) -> Result<(), Failure> {
+    for (parent, handle, options) in plan.qdiscs(mtu) {
+        let message = qdisc::add(link.index, parent, handle, &options);
         kernel.route.request(&message).map_err(|refusal| {
             if refusal.errno == Errno::ENOENT {
-                return kernel::lacks(&missing_qdiscs(kernel, entry, plan));
+                return kernel::lacks(&missing_qdiscs(kernel, link.index, plan, mtu));
             }
-            let doing = format!("add the qdisc {} at {parent} of the link {name}", options.kind());
+            let (kind, name) = (options.kind(), &link.name);
+            let doing = format!("add the qdisc {kind} at {parent} of the link {name}");
             KernelError::new(doing, refusal).into()
         })?;
     }
-    pair::set_up(kernel, &pair)?;
-    Ok(entry)
+    Ok(())
 }
 
 /// Finds out which kinds of qdisc the kernel does not have, by trying them on our own link.
-fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan) -> Vec<&'static str> {
-    let kinds = [("sch_tbf", plan.tbf()), ("sch_netem", plan.netem())];
+fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan, mtu: u32) -> Vec<&'static str> {
+    let kinds = [("sch_tbf", Plan::tbf(mtu)), ("sch_netem", plan.netem(mtu))];
     let missing = kinds.into_iter().filter(|(_, options)| {
         // There may be none.
         let _ = kernel.route.request(&qdisc::delete_root(link));
@@ -243,69 +239,54 @@ fn compare(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<Vec<St
     };
     let mut differences = applied.gate.compare(&contents);
     let links = own_links(kernel, plan.id)?;
-    let entry = entry_of(plan.id, &links).map(|link| link.index);
-    if links.len() != 2 || !links.iter().all(|link| link.up) || entry != Some(applied.entry) {
+    if links.len() != plan.count_links() || !links.iter().all(|link| link.up) {
         differences.push(format!("links: {links:?}"));
     }
-    let qdiscs = list_qdiscs(kernel, applied.entry)?;
-    for (parent, handle, options) in plan.qdiscs() {
-        let found = qdiscs.iter().find(|qdisc| {
-            qdisc.parent == parent && qdisc.handle == handle && qdisc.kind == options.kind()
-        });
-        match (found, options) {
-            (None, options) => {
-                let kind = options.kind();
-                differences.push(format!("no {kind} at {parent}, but {qdiscs:?}"));
-            }
-            (Some(_), Options::Tbf { .. }) => {}
-            (Some(qdisc), Options::Netem(asked)) => match qdisc.netem() {
-                // A kernel without seeds ignores one.
-                Some(NetemOptions { seed: None, .. }) if asked.seed.is_some() => {
-                    return Err(kernel::lacks(&["seeds of netem, which Linux has from 6.6 on"]));
+    for ((_, link), number, direction) in plan.ways() {
+        let name = way_in(plan.id, number, direction);
+        let entry = links.iter().find(|link| link.name == name).map(|link| link.index);
+        let gated =
+            applied.gate.ways.iter().find(|way| (way.number, way.direction) == (number, direction));
+        let (Some(entry), true) = (entry, gated.map(|way| way.fate) == entry.map(Fate::Through))
+        else {
+            differences.push(format!("link {name}: {entry:?}"));
+            continue;
+        };
+        let qdiscs = list_qdiscs(kernel, entry)?;
+        for (parent, handle, options) in plan.qdiscs(link.mtu) {
+            let found = qdiscs.iter().find(|qdisc| {
+                qdisc.parent == parent && qdisc.handle == handle && qdisc.kind == options.kind()
+            });
+            match (found, options) {
+                (None, options) => {
+                    let kind = options.kind();
+                    differences.push(format!("no {kind} of {name} at {parent}, but {qdiscs:?}"));
                 }
-                Some(read) => differences.extend(emulation::differences(&read, &asked)),
-                None => differences.push(format!("netem cannot be read: {qdisc:?}")),
-            },
+                (Some(_), Options::Tbf { .. }) => {}
+                (Some(qdisc), Options::Netem(asked)) => {
+                    differences.extend(compare_netem(qdisc, &asked)?);
+                }
+            }
         }
     }
     Ok(differences)
 }
 
-/// Undoes what was begun, and says so when that fails too.
-pub fn undone(kernel: &mut Kernel, id: FaultId, failure: Failure) -> Failure {
-    let cleared = revert(kernel, id);
-    if cleared.is_clean() {
-        return failure;
-    }
-    let rest = [cleared.errors, cleared.left].concat().join("; ");
-    Failure {
-        kind: FailureKind::NotClean,
-        message: format!("{}; and undoing it failed: {rest}", failure.message),
-        hint: failure.hint,
+/// What of netem's options the kernel shows differently.
+fn compare_netem(qdisc: &Qdisc, asked: &NetemOptions) -> Result<Vec<String>, Failure> {
+    match qdisc.netem() {
+        // A kernel without seeds ignores one.
+        Some(NetemOptions { seed: None, .. }) if asked.seed.is_some() => {
+            Err(kernel::lacks(&["seeds of netem, which Linux has from 6.6 on"]))
+        }
+        Some(read) => Ok(emulation::differences(&read, asked)),
+        None => Ok(vec![format!("netem cannot be read: {qdisc:?}")]),
     }
 }
 
 /// What netem on this link of ours has been told, when it is there.
 pub fn read_netem(kernel: &mut Kernel, link: i32) -> Result<Option<NetemOptions>, KernelError> {
     Ok(list_qdiscs(kernel, link)?.iter().find(|qdisc| qdisc.handle == NETEM).and_then(Qdisc::netem))
-}
-
-fn list_qdiscs(kernel: &mut Kernel, link: i32) -> Result<Vec<Qdisc>, KernelError> {
-    qdisc::list(&mut kernel.route, link).doing(|| format!("list the qdiscs of link {link}"))
-}
-
-/// Waits until the link holds no packets: without a way out they would be lost.
-fn drain(kernel: &mut Kernel, link: i32) {
-    let start = Instant::now();
-    let holds_packets = |kernel: &mut Kernel| {
-        let qdiscs = list_qdiscs(kernel, link).unwrap_or_default();
-        qdiscs.iter().any(|qdisc| qdisc.parent == Handle::ROOT && qdisc.queued > 0)
-    };
-    while start.elapsed() < DRAIN_MAX && holds_packets(kernel) {
-        thread::sleep(DRAIN_STEP);
-    }
-    // The last ones have left the qdisc, and wait for the kernel to receive them at the other end.
-    thread::sleep(DRAIN_STEP);
 }
 
 #[cfg(test)]
@@ -329,16 +310,20 @@ mod tests {
     ) -> Result<Plan, Failure> {
         let (delay, jitter) = (delay.parse().unwrap(), jitter.parse().unwrap());
         let netem = Netem { delay, jitter, ..Netem::default() };
-        let interface = ("eth0".parse().unwrap(), link);
-        Plan::new(FaultId::new(1), interface, netem, running_time.parse().unwrap())
+        let interface = ("eth0".parse().unwrap(), link.clone());
+        Plan::new(
+            FaultId::new(1),
+            vec![interface],
+            Traffic::default(),
+            netem,
+            running_time.parse().unwrap(),
+        )
     }
 
     #[test]
     fn a_frame_of_any_mtu_passes_the_token_bucket() {
-        let mut plan = plan("100ms", "0", "30").unwrap();
-        assert_eq!(plan.tbf(), Options::Tbf { rate: TBF_RATE, burst: 2000 });
-        plan.mtu = 9001;
-        assert_eq!(plan.tbf(), Options::Tbf { rate: TBF_RATE, burst: 9501 });
+        assert_eq!(Plan::tbf(1500), Options::Tbf { rate: TBF_RATE, burst: 2000 });
+        assert_eq!(Plan::tbf(9001), Options::Tbf { rate: TBF_RATE, burst: 9501 });
     }
 
     #[test]

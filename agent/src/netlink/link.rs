@@ -78,6 +78,18 @@ pub fn create_pair(names: [&str; 2], address: [u8; 6], mtu: u32) -> Message {
     Message::new(RTM_NEWLINK, &header, &attributes).create()
 }
 
+/// Makes a link of the kind `ifb`, down: what it sends is received by the interface from which it came. Fails
+/// when the name is taken.
+pub fn create_ifb(name: &str, mtu: u32) -> Message {
+    let header = header(0, IFF_NOARP, IFF_NOARP | IFF_MULTICAST);
+    let info = Attributes::new().bytes(IFLA_INFO_KIND, b"ifb");
+    let attributes = Attributes::new()
+        .native32(IFLA_MTU, mtu)
+        .text(IFLA_IFNAME, name)
+        .nest_unmarked(IFLA_LINKINFO, &info);
+    Message::new(RTM_NEWLINK, &header, &attributes).create()
+}
+
 /// Gives it an alias.
 pub fn set_alias(index: i32, alias: &str) -> Message {
     let attributes = Attributes::new().bytes(IFLA_IFALIAS, alias.as_bytes());

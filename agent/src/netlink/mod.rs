@@ -1,4 +1,4 @@
-//! Bytes to and from the kernel: links, routes, qdiscs, nf_tables.
+//! Bytes to and from the kernel: links, addresses, routes, qdiscs, nf_tables, sockets.
 //!
 //! The messages are built and read here, attribute by attribute, on the framing of
 //! `netlink-packet-core`. The crates with ready-made messages were not used because they lack half of
@@ -7,6 +7,7 @@
 //! although a pod may hold links and tables of any kind that are none of our business. Here, what is
 //! not asked for is not read.
 
+pub mod address;
 pub mod attribute;
 pub mod ethtool;
 pub mod link;
@@ -16,6 +17,7 @@ pub mod nftables;
 pub mod qdisc;
 pub mod route;
 pub mod socket;
+pub mod socket_diagnosis;
 
 pub use message::Message;
 pub use socket::{Netlink, Refusal};

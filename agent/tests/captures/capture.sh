@@ -66,17 +66,143 @@ capture table.txt nft "
       flags timeout
       elements = { ip timeout 5s, ip6 timeout 5s }
     }
+    chain hit-egress {
+      counter fwd to \"$LINK\";
+    }
     chain egress {
       type filter hook egress device \"eth0\" priority 0; policy accept;
-      meta priority 7063:7063 meta priority set none accept
+      meta priority 8bad:cafe meta priority set none accept
       ip6 nexthdr 58 @th,0,8 133-137 accept
-      meta protocol @live counter fwd to \"$LINK\"
+      meta protocol != @live accept
+      goto hit-egress
     }
     chain exit {
       type filter hook ingress device \"${LINK}x\" priority 0; policy accept;
-      @ll,48,48 != 0x72630badcafe meta priority set 7063:7063 fwd to \"eth0\"
+      @ll,48,48 != 0x72630badcafe meta priority set 8bad:cafe fwd to \"eth0\"
     }
   }"
+nft delete table netdev pod-chaos-0badcafe
+capture link-create-ifb.txt ip link add name ${LINK}i mtu 1500 arp off multicast off type ifb
+capture table-partition.txt nft "
+  table netdev pod-chaos-0badcafe {
+    comment \"v1 partition eth0 from 1000 to 6000\"
+    set live {
+      type ether_type
+      flags timeout
+      elements = { ip timeout 5s, ip6 timeout 5s }
+    }
+    set except4 {
+      type ipv4_addr
+      flags interval
+      elements = { 10.0.0.9 }
+    }
+    set except4ports {
+      type ipv4_addr . inet_proto . inet_service
+      flags interval
+      elements = { 0.0.0.0-255.255.255.255 . tcp . 53, 0.0.0.0-255.255.255.255 . udp . 53 }
+    }
+    set except6ports {
+      type ipv6_addr . inet_proto . inet_service
+      flags interval
+      elements = { ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff . tcp . 53, ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff . udp . 53 }
+    }
+    set from6 {
+      type ipv6_addr
+      flags interval
+      elements = { fd00::/8 }
+    }
+    set local {
+      type inet_proto . inet_service
+      flags interval
+      elements = { tcp . 1024-65535 }
+    }
+    set protocol {
+      type inet_proto
+      elements = { tcp }
+    }
+    set remote {
+      type inet_proto . inet_service
+      flags interval
+      elements = { tcp . 80, tcp . 8000-8100 }
+    }
+    set to4 {
+      type ipv4_addr
+      flags interval
+      elements = { 10.0.0.0/8, 192.168.1.7 }
+    }
+    set to6ports {
+      type ipv6_addr . inet_proto . inet_service
+      flags interval
+      elements = { fd00::1 . tcp . 80, fd00::1 . udp . 80 }
+    }
+    chain hit-egress {
+      counter fwd to 0;
+    }
+    chain sample-egress {
+      numgen inc mod 3 0 goto hit-egress
+    }
+    chain egress {
+      type filter hook egress device \"eth0\" priority 0; policy accept;
+      ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta protocol != @live accept
+      ip daddr @except4 accept
+      ip daddr . ip protocol . th dport @except4ports accept
+      ip6 daddr . ip6 nexthdr . th dport @except6ports accept
+      ip protocol @protocol ip protocol . th dport @remote ip protocol . th sport @local @th,104,8 & 0x12 == 0x2 ip daddr @to4 goto sample-egress
+      ip6 nexthdr @protocol ip6 nexthdr . th dport @remote ip6 nexthdr . th sport @local @th,104,8 & 0x12 == 0x2 ip6 daddr . ip6 nexthdr . th dport @to6ports goto sample-egress
+    }
+    chain hit-ingress {
+      counter drop
+    }
+    chain sample-ingress {
+      numgen inc mod 3 0 goto hit-ingress
+    }
+    chain ingress {
+      type filter hook ingress device \"eth0\" priority 0; policy accept;
+      ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta protocol != @live accept
+      ip saddr @except4 accept
+      ip saddr . ip protocol . th sport @except4ports accept
+      ip6 saddr . ip6 nexthdr . th sport @except6ports accept
+      ip6 nexthdr @protocol ip6 nexthdr . th sport @remote ip6 nexthdr . th dport @local @th,104,8 & 0x12 == 0x2 ip6 saddr @from6 goto sample-ingress
+    }
+  }"
+nft delete table netdev pod-chaos-0badcafe
+capture table-reject.txt nft "
+  table inet pod-chaos-0badcafe {
+    comment \"v1 partition eth0 from 1000 to 6000\"
+    set live {
+      type ether_type
+      flags timeout
+      elements = { ip timeout 5s, ip6 timeout 5s }
+    }
+    chain hit-ingress {
+      meta protocol ip ip protocol tcp counter reject with tcp reset
+      meta protocol ip6 ip6 nexthdr tcp counter reject with tcp reset
+      counter reject with icmpx type port-unreachable
+    }
+    chain sample-ingress {
+      meta protocol ip ip protocol tcp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip ip protocol udp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip ip protocol != tcp ip protocol != udp jhash ip saddr . ip daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 ip6 nexthdr tcp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 ip6 nexthdr udp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 ip6 nexthdr != tcp ip6 nexthdr != udp jhash ip6 saddr . ip6 daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+    }
+    chain ingress {
+      type filter hook input priority 0; policy accept;
+      iif != eth0 accept
+      meta protocol ip ip protocol tcp @th,104,8 & 0x4 != 0 accept
+      meta protocol ip ip protocol icmp @th,0,8 3 accept
+      meta protocol ip6 ip6 nexthdr tcp @th,104,8 & 0x4 != 0 accept
+      meta protocol ip6 ip6 nexthdr 58 @th,0,8 1 accept
+      meta protocol ip6 ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta protocol != @live accept
+      goto sample-ingress
+    }
+  }"
+nft delete table inet pod-chaos-0badcafe
+nft "add table netdev pod-chaos-0badcafe; add set netdev pod-chaos-0badcafe live { type ether_type; flags timeout; }"
 capture set-flush.txt nft flush set netdev pod-chaos-0badcafe live
 capture table-delete.txt nft delete table netdev pod-chaos-0badcafe
 capture link-delete.txt ip link del $LINK

@@ -41,7 +41,7 @@ tests! {
 
 /// All arrived, none of them took less than `low`, and half of them no more than `high`: a busy machine may
 /// make any of them late, but none early.
-fn assert_times(times: &[f64], count: usize, low: f64, high: f64) {
+pub fn assert_times(times: &[f64], count: usize, low: f64, high: f64) {
     assert_eq!(times.len(), count, "{times:?}");
     assert!(times.iter().all(|time| *time >= low), "less than {low}: {times:?}");
     assert!(quantile(times, 0.5) <= high, "more than {high}: {times:?}");
@@ -130,7 +130,7 @@ fn leaves_other_interfaces_alone() {
     let show = || pod.inside.json("tc -j qdisc show dev net1");
     let before = show();
     let (_agent, status) = pod.disrupt(&plan("00000001", "20s", "100ms"));
-    assert_eq!(status.interface.as_str(), "eth0");
+    assert_eq!(status.interfaces[0].as_str(), "eth0");
     assert!(pod.round_trip() > 99.0);
     assert_times(&pod.ping("10.9.1.2", 5, "0.02"), 5, 0.0, 5.0);
     assert_times(&pod.ping("fd00:9:1::2", 5, "0.02"), 5, 0.0, 5.0);
@@ -157,7 +157,7 @@ fn hits_the_interface_that_was_asked_for() {
     let pod = Pod::new();
     pod.connect("net1", "10.9.1", "fd00:9:1:");
     let (_agent, status) = pod.disrupt(&on(plan("00000001", "20s", "100ms"), "net1"));
-    assert_eq!(status.interface.as_str(), "net1");
+    assert_eq!(status.interfaces[0].as_str(), "net1");
     assert_times(&pod.ping("10.9.1.2", 3, "0.05"), 3, 99.9, 106.0);
     assert_times(&pod.ping(PEER4, 3, "0.05"), 3, 0.0, 5.0);
 }
@@ -166,7 +166,7 @@ fn finds_the_interface_of_an_ipv6_only_pod() {
     let pod = Pod::new();
     pod.inside.run("ip route del default");
     let (_agent, status) = pod.disrupt(&plan("00000001", "20s", "100ms"));
-    assert_eq!(status.interface.as_str(), "eth0");
+    assert_eq!(status.interfaces[0].as_str(), "eth0");
 }
 
 fn reports_what_tc_and_nft_show() {
@@ -178,7 +178,7 @@ fn reports_what_tc_and_nft_show() {
     let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
     let [fault] = &faults[..] else { panic!("{faults:?}") };
     assert_eq!(fault.state, FaultState::InForce);
-    assert_eq!(fault.interface.as_str(), "eth0");
+    assert_eq!(fault.interfaces[0].as_str(), "eth0");
     assert_eq!(fault.backend, Backend::NetdevEgress);
     assert_eq!(fault.netem, at_start.netem);
     let asked = fault.netem.as_ref().unwrap();

@@ -15,24 +15,28 @@ use nix::sys::{
     signal::Signal,
     socket::{setsockopt, sockopt},
 };
-use pod_chaos_protocol::{Backend, Ending, Event, FaultState};
+use pod_chaos_protocol::{Backend, Ending, Event, FailureKind, FaultState};
 use serde_json::{Value, json};
 
 use crate::{
     delay::transfer,
     pod::{
-        Agent, PEER4, PEER6, Pod, by, clean_end, parts_without_agent, plan_of, revert, status,
-        until,
+        Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, parts_without_agent, plan_of,
+        revert, status, targets, until, with,
     },
     probe::{Packet, Probe, now_ms},
     requirement::{LACKS, tests},
+    services::{Services, connect, echo, passes},
 };
 
 tests! {
     NoNetem:
         is_chosen_where_the_kernel_has_no_netem;
     Emulator:
+        refuses_what_only_netem_can_hit,
         holds_packets_for_the_delay,
+        hits_some_ports_and_spares_others,
+        hits_a_share_of_connections,
         loses_what_was_asked,
         loses_in_bursts,
         loses_ipv6_as_well,
@@ -76,6 +80,75 @@ fn is_chosen_where_the_kernel_has_no_netem() {
     let pod = Pod::new();
     let (_agent, status) = pod.disrupt(&plan_of("00000001", "20s", &json!({ "delay": "20ms" })));
     assert_eq!(status.backend, Backend::Userspace);
+}
+
+fn refuses_what_only_netem_can_hit() {
+    let pod = Pod::new();
+    pod.connect("net1", "10.9.1", "fd00:9:1:");
+    for (traffic, want, hint) in [
+        (json!({ "egress": null, "ingress": [] }), "what comes in", "--from and --direction"),
+        (json!({ "ingress": targets(&[PEER4]) }), "what comes in", "--from and --direction"),
+        (json!({ "interfaces": ["eth0", "net1"] }), "several interfaces", "--iface"),
+    ] {
+        let asked = plan_of("00000001", "20s", &json!({ "delay": "20ms" }));
+        let events = pod.ask(&apply(&with(by(asked, Backend::Userspace), &traffic)));
+        let refused = failure(&events);
+        assert_eq!(refused.kind, FailureKind::Unsupported, "{traffic}");
+        assert!(refused.message.ends_with(&format!("cannot hit {want}")), "{refused}");
+        assert!(refused.hint.as_deref().unwrap().contains(hint), "{refused:?}");
+        pod.assert_clean();
+    }
+}
+
+fn hits_some_ports_and_spares_others() {
+    let pod = Pod::new();
+    pod.settle_ipv6("eth0", PEER6);
+    let _services = Services::start(&pod.outside, &[80, 81]);
+    let asked = by(plan_of("00000001", "60s", &json!({ "loss": "100%" })), Backend::Userspace);
+    let traffic = json!({ "egress": targets(&["10.9.0.2:80", "[fd00:9::2]:80/tcp"]) });
+    let (agent, status) = pod.disrupt(&with(asked, &traffic));
+    assert_eq!(status.backend, Backend::Userspace);
+    assert_eq!(status.traffic.unwrap().to_string(), "egress to 10.9.0.2:80, [fd00:9::2]:80/tcp");
+    for (what, hit) in [
+        ("tcp 10.9.0.2:80", true),
+        ("udp 10.9.0.2:80", true),
+        ("tcp [fd00:9::2]:80", true),
+        ("udp [fd00:9::2]:80", false),
+        ("tcp 10.9.0.2:81", false),
+        ("tcp [fd00:9::2]:81", false),
+        ("ping 10.9.0.2", false),
+        ("ping fd00:9::2", false),
+    ] {
+        assert_eq!(passes(&pod.inside, what), !hit, "{what}");
+    }
+    end(agent);
+    assert!(passes(&pod.inside, "tcp 10.9.0.2:80"));
+    pod.assert_clean();
+}
+
+fn hits_a_share_of_connections() {
+    let pod = Pod::new();
+    let _services = Services::start(&pod.outside, &[80]);
+    let asked = by(plan_of("00000001", "60s", &json!({ "delay": "30ms" })), Backend::Userspace);
+    let traffic = json!({ "protocol": "tcp", "sample": { "connections": "50%" } });
+    let (agent, _) = pod.disrupt(&with(asked, &traffic));
+    let mut late = 0;
+    for _ in 0..60 {
+        let start = Instant::now();
+        let mut stream = connect(&pod.inside, "10.9.0.2:80").unwrap();
+        let is_late = start.elapsed() >= Duration::from_millis(30);
+        late += u32::from(is_late);
+        // All of it, or nothing.
+        for _ in 0..3 {
+            let start = Instant::now();
+            echo(&mut stream).unwrap();
+            assert_eq!(start.elapsed() >= Duration::from_millis(30), is_late);
+        }
+    }
+    println!("{late} of 60 connections were late");
+    // Four standard deviations.
+    assert!((15..=45).contains(&late), "{late}");
+    end(agent);
 }
 
 /// The time that this part of all do not exceed.

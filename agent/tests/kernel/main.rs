@@ -15,7 +15,11 @@ mod emulator;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
+mod ingress;
+#[cfg(target_os = "linux")]
 mod options;
+#[cfg(target_os = "linux")]
+mod partition;
 #[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
@@ -24,6 +28,12 @@ mod probe;
 mod refusal;
 #[cfg(target_os = "linux")]
 mod requirement;
+#[cfg(target_os = "linux")]
+mod services;
+#[cfg(target_os = "linux")]
+mod side_by_side;
+#[cfg(target_os = "linux")]
+mod targets;
 #[cfg(target_os = "linux")]
 mod waiting;
 
@@ -37,8 +47,12 @@ fn main() -> std::process::ExitCode {
         delay::tests(),
         emulator::tests(),
         ending::tests(),
+        ingress::tests(),
         options::tests(),
+        partition::tests(),
         refusal::tests(),
+        side_by_side::tests(),
+        targets::tests(),
         waiting::tests(),
     ]
     .concat_all();

@@ -236,9 +236,26 @@ pub fn by(mut plan: Value, backend: Backend) -> Value {
 }
 
 /// The same plan on another interface.
-pub fn on(mut plan: Value, interface: &str) -> Value {
-    plan["fault"]["netem"]["interface"] = interface.into();
+pub fn on(plan: Value, interface: &str) -> Value {
+    with(plan, &serde_json::json!({ "interfaces": [interface] }))
+}
+
+/// A plan with a partition.
+pub fn partition(id: &str, running_time: &str, mode: &str) -> Value {
+    serde_json::json!({
+        "id": id, "running-time": running_time, "fault": { "partition": { "mode": mode } },
+    })
+}
+
+/// The same plan on this traffic.
+pub fn with(mut plan: Value, traffic: &Value) -> Value {
+    plan["traffic"] = traffic.clone();
     plan
+}
+
+/// Targets as a plan names them.
+pub fn targets(endpoints: &[&str]) -> Value {
+    endpoints.iter().map(|text| serde_json::json!({ "name": text, "endpoints": [text] })).collect()
 }
 
 /// What [`Pod::leftovers`] shows of a fault with this id.

@@ -3,9 +3,13 @@
 use std::process::Command;
 
 use pod_chaos_protocol::{Backend, Event, FailureKind};
+use serde_json::json;
 
 use crate::{
-    pod::{Agent, Pod, agent_path, apply, by, failure, on, parts, plan, status},
+    pod::{
+        Agent, Pod, agent_path, apply, by, failure, on, partition, parts, plan, status, targets,
+        with,
+    },
     requirement::tests,
 };
 
@@ -19,6 +23,8 @@ tests! {
         interfaces_without_ethernet,
         a_pod_without_default_route,
         what_netem_cannot_do,
+        traffic_that_does_not_exist,
+        partitions_that_make_no_sense,
         a_container_without_net_admin,
         prints_its_version;
     Delay:
@@ -117,6 +123,62 @@ fn what_netem_cannot_do() {
     plan["fault"]["netem"]["netem"]["jitter"] = "3s".into();
     let events = pod.ask(&apply(&plan));
     assert_eq!(failure(&events).kind, FailureKind::BadRequest);
+    pod.assert_clean();
+}
+
+fn traffic_that_does_not_exist() {
+    let pod = Pod::new();
+    for (traffic, want) in [
+        (json!({ "egress": null }), "neither egress nor ingress is hit"),
+        (
+            json!({ "egress": [{ "name": "db", "endpoints": [] }] }),
+            "`db` stands for no address: nothing would be hit",
+        ),
+        (
+            json!({ "egress": targets(&["127.0.0.1"]) }),
+            "`127.0.0.1` is loopback, which is never hit",
+        ),
+        (
+            json!({ "egress": targets(&["10.0.0.1"]), "exclude": ["10.0.0.0/8"] }),
+            "`10.0.0.1` is excluded by `10.0.0.0/8`: nothing would be hit",
+        ),
+        (json!({ "egress": targets(&["nowhere"]) }), "`nowhere` is not an address"),
+        (json!({ "interfaces": ["eth0", "eth7"] }), "this pod has no interface `eth7`"),
+    ] {
+        let events = pod.ask(&apply(&with(partition("00000001", "1s", "drop"), &traffic)));
+        assert!(failure(&events).kind.nothing_touched(), "{events:?}");
+        assert!(failure(&events).message.contains(want), "{want}: {events:?}");
+    }
+    pod.assert_clean();
+}
+
+fn partitions_that_make_no_sense() {
+    let pod = Pod::new();
+    let plan = |traffic: serde_json::Value, more: &[&str]| {
+        let mut plan = with(partition("00000001", "1s", "drop"), &traffic);
+        for flag in more {
+            plan["fault"]["partition"][flag] = true.into();
+        }
+        plan
+    };
+    for (plan, want) in [
+        (
+            plan(json!({ "protocol": "udp" }), &["new-only"]),
+            "udp has no connections that could be opened",
+        ),
+        (
+            plan(json!({}), &["new-only", "kill-connections"]),
+            "connections cannot both be killed and go on",
+        ),
+        (
+            plan(json!({ "sample": { "every": 2 } }), &["kill-connections"]),
+            "which connections a sample takes, only their packets tell",
+        ),
+    ] {
+        let events = pod.ask(&apply(&plan));
+        assert_eq!(failure(&events).kind, FailureKind::BadRequest, "{events:?}");
+        assert_eq!(failure(&events).message, want);
+    }
     pod.assert_clean();
 }
 

@@ -19,10 +19,7 @@ use pod_chaos_protocol::FaultId;
 use crate::{
     clock,
     emulate::Emulator,
-    fault::{
-        self,
-        gate::{self, RETURNING},
-    },
+    fault::{self, gate},
     kernel::Kernel,
     netlink::nftables::{Monitor, News},
     sys::packet::{BATCH, Frames, PacketSocket, VNET_HEADER},
@@ -53,11 +50,11 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// From the link with the index `exit`, and out of the one with the index `target`.
-    pub fn open(exit: i32, target: i32) -> io::Result<Self> {
+    /// From the link with the index `exit`, and out of the one with the index `target`, with this priority.
+    pub fn open(exit: i32, target: i32, priority: u32) -> io::Result<Self> {
         Ok(Self {
             receiver: PacketSocket::receiver(exit, RECEIVE_BUFFER)?,
-            sender: PacketSocket::sender(target, RETURNING, SEND_BUFFER)?,
+            sender: PacketSocket::sender(target, priority, SEND_BUFFER)?,
         })
     }
 }

@@ -1,12 +1,19 @@
-//! Tables, sets, chains and rules of nf_tables (linux/netfilter/nf_tables.h), of the family `netdev`.
+//! Tables, sets, chains and rules of nf_tables (linux/netfilter/nf_tables.h).
 //!
 //! What is written is what `nft` writes for the same objects; the tests compare with its bytes.
 
 mod expression;
 mod monitor;
+mod set;
 
-pub use expression::{Comparison, Expression, PacketHeader};
+pub use expression::{Comparison, Expression, PacketHeader, Refuse, Register, SetName};
 pub use monitor::{Monitor, News};
+pub use set::{
+    Element, Field, Holds, KeyRange, Set, flush_set, key, new_protocols, new_ranges, new_set,
+    protocols, ranges,
+};
+
+use std::fmt;
 
 use netlink_packet_core::NLM_F_APPEND;
 
@@ -19,9 +26,6 @@ use super::{
 const SUBSYSTEM: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
-/// `NFPROTO_NETDEV` (linux/netfilter.h).
-const NETDEV: u8 = 5;
-
 /// The type of a message of nf_tables (`enum nf_tables_msg_types`).
 const fn kind(number: u16) -> u16 {
     SUBSYSTEM << 8 | number
@@ -57,96 +61,116 @@ const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 
-const NFTA_SET_TABLE: u16 = 1;
-const NFTA_SET_NAME: u16 = 2;
-const NFTA_SET_FLAGS: u16 = 3;
-const NFTA_SET_KEY_TYPE: u16 = 4;
-const NFTA_SET_KEY_LEN: u16 = 5;
-const NFTA_SET_ID: u16 = 10;
-const NFTA_SET_USERDATA: u16 = 13;
-/// `NFT_SET_TIMEOUT`: elements may expire.
-const SET_TIMEOUT: u32 = 0x10;
-/// `TYPE_ETHERTYPE` of libnftables' include/datatype.h. The kernel only keeps it for `nft list`.
-const KEY_ETHERTYPE: u32 = 10;
-/// `NFTNL_UDATA_SET_KEYBYTEORDER` of libnftnl's udata.h, with `BYTEORDER_BIG_ENDIAN`.
-const KEY_IS_BIG_ENDIAN: [u8; 6] = [0, 4, 2, 0, 0, 0];
-
-const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
-const NFTA_SET_ELEM_LIST_SET: u16 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
-const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+/// The first attribute of everything that is in a table is the table's name.
+const IN_TABLE: u16 = 1;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
 
 /// `NF_ACCEPT` (linux/netfilter.h): also the policy of a chain.
 const NF_ACCEPT: u32 = 1;
-/// `NF_DROP`.
+/// `NF_DROP` of the same.
 const NF_DROP: u32 = 0;
 
 /// `NFT_TABLE_F_OWNER`: only the socket that makes it may change it, and it goes with that socket.
 const OWNED: u32 = 2;
 
-/// Names a set within the transaction that makes it. There is never more than one.
-const SET_ID: u32 = 1;
-
-/// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_RULE_COMMENT` of libnftnl's udata.h: text with its NUL, which `nft list` shows.
+/// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_RULE_COMMENT` of libnftnl's udata.h: text with its NUL,
+/// which `nft list` shows.
 const UDATA_COMMENT: u8 = 0;
 /// `NFTNL_UDATA_COMMENT_MAXLEN`, with the NUL.
 pub const COMMENT_MAX: usize = 128;
 
-/// Where a chain sees packets of the family `netdev` (linux/netfilter.h, `enum nf_dev_hooks`).
+/// What a table's chains can hook into (linux/netfilter.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Family {
+    /// `NFPROTO_INET`: IPv4 and IPv6.
+    Inet = 1,
+    /// `NFPROTO_NETDEV`: an interface.
+    Netdev = 5,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Inet => "inet",
+            Self::Netdev => "netdev",
+        })
+    }
+}
+
+/// Which table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+pub struct TableId<'a> {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl TableId<'_> {
+    fn message(self, kind: u16, attributes: &Attributes) -> Message {
+        Message::new(kind, &header(self.family as u8, 0), attributes)
+    }
+}
+
+impl fmt::Display for TableId<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "table {} {}", self.family, self.name)
+    }
+}
+
+/// Where a chain sees packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// As they come in, before any protocol sees them.
-    Ingress = 0,
-    /// As they leave, before the interface's root qdisc. Kernels from 5.16 on.
-    Egress = 1,
+    /// Of the family `netdev`: as they come in, before any protocol sees them.
+    Ingress,
+    /// Of the family `netdev`: as they leave, before the interface's root qdisc. Kernels from 5.16 on.
+    Egress,
+    /// Of the family `inet`: those that are for this pod.
+    Input,
+    /// Of the family `inet`: those that this pod has made.
+    Output,
+}
+
+impl Hook {
+    /// Its number (`enum nf_dev_hooks` or `enum nf_inet_hooks` of linux/netfilter.h).
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Ingress => 0,
+            Self::Egress | Self::Input => 1,
+            Self::Output => 3,
+        }
+    }
 }
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
+    /// Its family.
+    pub family: Family,
     /// Its name.
     pub name: String,
     /// Its comment, when it has one.
     pub comment: Option<String>,
 }
 
-/// A base chain.
+/// A chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// [`Hook`], or another one of `enum nf_dev_hooks`.
-    pub hook: u32,
+    /// The number of its [`Hook`]; `None` is one that only rules lead to.
+    pub hook: Option<u32>,
     /// The interface; a chain may have several, then this is `None`.
     pub device: Option<String>,
-}
-
-/// An element of a set of EtherTypes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Element {
-    /// The EtherType.
-    pub protocol: u16,
-    /// For how long it was added, in milliseconds; `None` is for ever.
-    pub timeout_ms: Option<u64>,
-    /// For how much longer it is there, in milliseconds; `None` is for ever.
-    pub remaining_ms: Option<u64>,
 }
 
 /// `struct nfgenmsg`; the resource only matters to batches.
 fn header(family: u8, resource: u16) -> [u8; 4] {
     let [high, low] = resource.to_be_bytes();
     [family, 0, high, low]
-}
-
-fn message(kind: u16, attributes: &Attributes) -> Message {
-    Message::new(kind, &header(NETDEV, 0), attributes)
 }
 
 /// Carries out all of `messages` or none; a refusal says, where known, which of them it was about.
@@ -163,8 +187,8 @@ pub fn transact(
 /// # Panics
 ///
 /// When the comment has more than 127 bytes.
-pub fn new_table(name: &str, comment: &str) -> Message {
-    new_table_with(name, comment, 0)
+pub fn new_table(table: TableId<'_>, comment: &str) -> Message {
+    new_table_with(table, comment, 0)
 }
 
 /// As [`new_table`], and the kernel deletes it when the socket is closed through which it was made: with
@@ -173,16 +197,16 @@ pub fn new_table(name: &str, comment: &str) -> Message {
 /// # Panics
 ///
 /// As [`new_table`].
-pub fn new_owned_table(name: &str, comment: &str) -> Message {
-    new_table_with(name, comment, OWNED)
+pub fn new_owned_table(table: TableId<'_>, comment: &str) -> Message {
+    new_table_with(table, comment, OWNED)
 }
 
-fn new_table_with(name: &str, comment: &str, flags: u32) -> Message {
+fn new_table_with(table: TableId<'_>, comment: &str, flags: u32) -> Message {
     let attributes = Attributes::new()
-        .text(NFTA_TABLE_NAME, name)
+        .text(NFTA_TABLE_NAME, table.name)
         .big32(NFTA_TABLE_FLAGS, flags)
         .bytes(NFTA_TABLE_USERDATA, &user_data(comment));
-    message(NFT_MSG_NEWTABLE, &attributes).create()
+    table.message(NFT_MSG_NEWTABLE, &attributes).create()
 }
 
 /// The user data with this comment.
@@ -196,46 +220,45 @@ fn user_data(comment: &str) -> Vec<u8> {
 }
 
 /// Deletes a table and all that is in it.
-pub fn delete_table(name: &str) -> Message {
-    message(NFT_MSG_DELTABLE, &Attributes::new().text(NFTA_TABLE_NAME, name))
+pub fn delete_table(table: TableId<'_>) -> Message {
+    table.message(NFT_MSG_DELTABLE, &Attributes::new().text(NFTA_TABLE_NAME, table.name))
 }
 
-/// Makes a chain that accepts what no rule decides about.
-pub fn new_chain(table: &str, chain: &Chain) -> Message {
+/// Makes a chain; one with a hook accepts what no rule decides about.
+pub fn new_chain(table: TableId<'_>, chain: &Chain) -> Message {
     new_chain_with(table, chain, 0, NF_ACCEPT)
 }
 
 /// As [`new_chain`]; it sees packets after the chains of other tables on the same hook.
-pub fn new_later_chain(table: &str, chain: &Chain) -> Message {
+pub fn new_later_chain(table: TableId<'_>, chain: &Chain) -> Message {
     new_chain_with(table, chain, 1, NF_ACCEPT)
 }
 
 /// As [`new_chain`], but what no rule decides about is dropped.
-pub fn new_dropping_chain(table: &str, chain: &Chain) -> Message {
+pub fn new_dropping_chain(table: TableId<'_>, chain: &Chain) -> Message {
     new_chain_with(table, chain, 0, NF_DROP)
 }
 
-fn new_chain_with(table: &str, chain: &Chain, priority: i32, policy: u32) -> Message {
-    let hook = Attributes::new()
-        .big32(NFTA_HOOK_HOOKNUM, chain.hook)
-        .big32(NFTA_HOOK_PRIORITY, priority.cast_unsigned());
-    let hook = match &chain.device {
-        Some(device) => hook.text(NFTA_HOOK_DEV, device),
-        None => hook,
+fn new_chain_with(table: TableId<'_>, chain: &Chain, priority: i32, policy: u32) -> Message {
+    let named =
+        Attributes::new().text(NFTA_CHAIN_TABLE, table.name).text(NFTA_CHAIN_NAME, &chain.name);
+    let attributes = match chain.hook {
+        None => named,
+        Some(number) => {
+            let hook = Attributes::new()
+                .big32(NFTA_HOOK_HOOKNUM, number)
+                .big32(NFTA_HOOK_PRIORITY, priority.cast_unsigned());
+            let hook = match &chain.device {
+                Some(device) => hook.text(NFTA_HOOK_DEV, device),
+                None => hook,
+            };
+            named
+                .text(NFTA_CHAIN_TYPE, "filter")
+                .big32(NFTA_CHAIN_POLICY, policy)
+                .nest(NFTA_CHAIN_HOOK, &hook)
+        }
     };
-    let attributes = Attributes::new()
-        .text(NFTA_CHAIN_TABLE, table)
-        .text(NFTA_CHAIN_NAME, &chain.name)
-        .text(NFTA_CHAIN_TYPE, "filter")
-        .big32(NFTA_CHAIN_POLICY, policy)
-        .nest(NFTA_CHAIN_HOOK, &hook);
-    message(NFT_MSG_NEWCHAIN, &attributes).create()
-}
-
-/// Makes a chain that no packet ever comes to: for notes.
-pub fn new_notes_chain(table: &str, name: &str) -> Message {
-    let attributes = Attributes::new().text(NFTA_CHAIN_TABLE, table).text(NFTA_CHAIN_NAME, name);
-    message(NFT_MSG_NEWCHAIN, &attributes).create()
+    table.message(NFT_MSG_NEWCHAIN, &attributes).create()
 }
 
 /// Adds a note to a chain: a rule that does nothing, with a comment.
@@ -243,73 +266,39 @@ pub fn new_notes_chain(table: &str, name: &str) -> Message {
 /// # Panics
 ///
 /// When the comment has more than 127 bytes.
-pub fn new_note(table: &str, chain: &str, comment: &str) -> Message {
+pub fn new_note(table: TableId<'_>, chain: &str, comment: &str) -> Message {
     let attributes = Attributes::new()
-        .text(NFTA_RULE_TABLE, table)
+        .text(NFTA_RULE_TABLE, table.name)
         .text(NFTA_RULE_CHAIN, chain)
         .bytes(NFTA_RULE_USERDATA, &user_data(comment));
-    appended(message(NFT_MSG_NEWRULE, &attributes))
+    appended(table.message(NFT_MSG_NEWRULE, &attributes))
 }
 
 /// The notes in a chain, in order.
-pub fn notes(netfilter: &mut Netlink, table: &str, chain: &str) -> Result<Vec<String>, Refusal> {
-    let filter = Attributes::new().text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain);
-    netfilter.dump(message(NFT_MSG_GETRULE, &filter), |body| {
-        let attributes = attributes_in(body, NFTA_RULE_TABLE, table)?;
+pub fn notes(
+    netfilter: &mut Netlink,
+    table: TableId<'_>,
+    chain: &str,
+) -> Result<Vec<String>, Refusal> {
+    let filter = Attributes::new().text(NFTA_RULE_TABLE, table.name).text(NFTA_RULE_CHAIN, chain);
+    netfilter.dump(table.message(NFT_MSG_GETRULE, &filter), |body| {
+        let attributes = attributes_in(body, table)?;
         let found = attribute::find(attributes, NFTA_RULE_CHAIN).map(attribute::text)?;
         let data = attribute::find(attributes, NFTA_RULE_USERDATA).filter(|_| found == chain)?;
         read_comment(data)
     })
 }
 
-/// Makes a set of EtherTypes that can expire.
-pub fn new_protocol_set(table: &str, name: &str) -> Message {
-    let attributes = Attributes::new()
-        .text(NFTA_SET_TABLE, table)
-        .text(NFTA_SET_NAME, name)
-        .big32(NFTA_SET_FLAGS, SET_TIMEOUT)
-        .big32(NFTA_SET_KEY_TYPE, KEY_ETHERTYPE)
-        .big32(NFTA_SET_KEY_LEN, 2)
-        .big32(NFTA_SET_ID, SET_ID)
-        .bytes(NFTA_SET_USERDATA, &KEY_IS_BIG_ENDIAN);
-    message(NFT_MSG_NEWSET, &attributes).create()
-}
-
-/// Adds EtherTypes that the kernel takes out again after so many milliseconds.
-pub fn new_protocols(table: &str, set: &str, protocols: &[u16], timeout_ms: u64) -> Message {
-    let elements = (1u16..).zip(protocols).fold(Attributes::new(), |all, (number, protocol)| {
-        let key = Attributes::new().bytes(NFTA_DATA_VALUE, &protocol.to_be_bytes());
-        let element = Attributes::new()
-            .big64(NFTA_SET_ELEM_TIMEOUT, timeout_ms)
-            .nest(NFTA_SET_ELEM_KEY, &key);
-        // As libnftnl does, the elements are numbered; the kernel takes any number.
-        all.nest(number, &element)
-    });
-    let attributes = Attributes::new()
-        .text(NFTA_SET_ELEM_LIST_TABLE, table)
-        .text(NFTA_SET_ELEM_LIST_SET, set)
-        .big32(NFTA_SET_ELEM_LIST_SET_ID, SET_ID)
-        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, &elements);
-    message(NFT_MSG_NEWSETELEM, &attributes).create()
-}
-
-/// Takes all elements out of a set.
-pub fn flush_set(table: &str, set: &str) -> Message {
-    let which =
-        Attributes::new().text(NFTA_SET_ELEM_LIST_SET, set).text(NFTA_SET_ELEM_LIST_TABLE, table);
-    message(NFT_MSG_DELSETELEM, &which)
-}
-
 /// Adds a rule at the end of a chain.
-pub fn new_rule(table: &str, chain: &str, expressions: &[Expression]) -> Message {
+pub fn new_rule(table: TableId<'_>, chain: &str, expressions: &[Expression]) -> Message {
     let list = expressions
         .iter()
         .fold(Attributes::new(), |all, expression| all.nest(NFTA_LIST_ELEM, &expression.write()));
     let attributes = Attributes::new()
-        .text(NFTA_RULE_TABLE, table)
+        .text(NFTA_RULE_TABLE, table.name)
         .text(NFTA_RULE_CHAIN, chain)
         .nest(NFTA_RULE_EXPRESSIONS, &list);
-    appended(message(NFT_MSG_NEWRULE, &attributes))
+    appended(table.message(NFT_MSG_NEWRULE, &attributes))
 }
 
 /// At the end of what is there.
@@ -319,27 +308,30 @@ fn appended(message: Message) -> Message {
     message
 }
 
-/// The attributes behind `struct nfgenmsg`, when the message is of our family.
-fn attributes(body: &[u8]) -> Option<&[u8]> {
+/// The family in `struct nfgenmsg`, when it is one of ours, and the attributes behind it.
+fn attributes_of(body: &[u8]) -> Option<(Family, &[u8])> {
     let (header, attributes) = body.split_at_checked(4)?;
-    (header[0] == NETDEV).then_some(attributes)
+    let mut families = [Family::Inet, Family::Netdev].into_iter();
+    Some((families.find(|family| *family as u8 == header[0])?, attributes))
 }
 
-/// As [`attributes`], of an object in this table.
-fn attributes_in<'a>(body: &'a [u8], kind: u16, table: &str) -> Option<&'a [u8]> {
-    let attributes = attributes(body)?;
-    let found = attribute::find(attributes, kind).map(attribute::text);
-    (found.as_deref() == Some(table)).then_some(attributes)
+/// The attributes of an object in this table.
+fn attributes_in<'a>(body: &'a [u8], table: TableId<'_>) -> Option<&'a [u8]> {
+    let (family, attributes) = attributes_of(body)?;
+    let name = attribute::find(attributes, IN_TABLE).map(attribute::text);
+    (family == table.family && name.as_deref() == Some(table.name)).then_some(attributes)
 }
 
-/// All tables.
+/// All tables of the families `netdev` and `inet`.
 pub fn tables(netfilter: &mut Netlink) -> Result<Vec<Table>, Refusal> {
-    netfilter.dump(message(NFT_MSG_GETTABLE, &Attributes::new()), read_table)
+    let all = Message::new(NFT_MSG_GETTABLE, &header(0, 0), &Attributes::new());
+    netfilter.dump(all, read_table)
 }
 
 fn read_table(body: &[u8]) -> Option<Table> {
-    let attributes = attributes(body)?;
+    let (family, attributes) = attributes_of(body)?;
     Some(Table {
+        family,
         name: attribute::text(attribute::find(attributes, NFTA_TABLE_NAME)?),
         comment: attribute::find(attributes, NFTA_TABLE_USERDATA).and_then(read_comment),
     })
@@ -357,15 +349,16 @@ fn read_comment(mut data: &[u8]) -> Option<String> {
     None
 }
 
-/// The base chains of a table.
-pub fn chains(netfilter: &mut Netlink, table: &str) -> Result<Vec<Chain>, Refusal> {
-    netfilter.dump(message(NFT_MSG_GETCHAIN, &Attributes::new()), |body| {
-        let attributes = attributes_in(body, NFTA_CHAIN_TABLE, table)?;
-        let hook = attribute::find(attributes, NFTA_CHAIN_HOOK)?;
+/// The chains of a table.
+pub fn chains(netfilter: &mut Netlink, table: TableId<'_>) -> Result<Vec<Chain>, Refusal> {
+    netfilter.dump(table.message(NFT_MSG_GETCHAIN, &Attributes::new()), |body| {
+        let attributes = attributes_in(body, table)?;
+        let hook = attribute::find(attributes, NFTA_CHAIN_HOOK);
+        let in_hook = |kind| attribute::find(hook?, kind);
         Some(Chain {
             name: attribute::text(attribute::find(attributes, NFTA_CHAIN_NAME)?),
-            hook: attribute::find(hook, NFTA_HOOK_HOOKNUM).and_then(attribute::big32)?,
-            device: attribute::find(hook, NFTA_HOOK_DEV).map(attribute::text),
+            hook: in_hook(NFTA_HOOK_HOOKNUM).and_then(attribute::big32),
+            device: in_hook(NFTA_HOOK_DEV).map(attribute::text),
         })
     })
 }
@@ -373,36 +366,14 @@ pub fn chains(netfilter: &mut Netlink, table: &str) -> Result<Vec<Chain>, Refusa
 /// The rules of a table, in order, each with its chain's name.
 pub fn rules(
     netfilter: &mut Netlink,
-    table: &str,
+    table: TableId<'_>,
 ) -> Result<Vec<(String, Vec<Expression>)>, Refusal> {
-    let filter = Attributes::new().text(NFTA_RULE_TABLE, table);
-    netfilter.dump(message(NFT_MSG_GETRULE, &filter), |body| {
-        let attributes = attributes_in(body, NFTA_RULE_TABLE, table)?;
+    let filter = Attributes::new().text(NFTA_RULE_TABLE, table.name);
+    netfilter.dump(table.message(NFT_MSG_GETRULE, &filter), |body| {
+        let attributes = attributes_in(body, table)?;
         let chain = attribute::text(attribute::find(attributes, NFTA_RULE_CHAIN)?);
         let list = attribute::find(attributes, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
         Some((chain, attribute::read(list).map(|(_, value)| Expression::read(value)).collect()))
-    })
-}
-
-/// The EtherTypes that a set holds now; the kernel no longer shows those that expired. No set and no
-/// table are refused with `ENOENT`.
-pub fn protocols(netfilter: &mut Netlink, table: &str, set: &str) -> Result<Vec<Element>, Refusal> {
-    let which =
-        Attributes::new().text(NFTA_SET_ELEM_LIST_TABLE, table).text(NFTA_SET_ELEM_LIST_SET, set);
-    let parts = netfilter.dump(message(NFT_MSG_GETSETELEM, &which), |body| {
-        let list = attribute::find(attributes(body)?, NFTA_SET_ELEM_LIST_ELEMENTS)?;
-        Some(attribute::read(list).filter_map(|(_, value)| read_element(value)).collect::<Vec<_>>())
-    })?;
-    Ok(parts.into_iter().flatten().collect())
-}
-
-fn read_element(attributes: &[u8]) -> Option<Element> {
-    let key = attribute::find(attribute::find(attributes, NFTA_SET_ELEM_KEY)?, NFTA_DATA_VALUE)?;
-    let number = |kind| attribute::find(attributes, kind).and_then(attribute::big64);
-    Some(Element {
-        protocol: u16::from_be_bytes(*key.first_chunk()?),
-        timeout_ms: number(NFTA_SET_ELEM_TIMEOUT),
-        remaining_ms: number(NFTA_SET_ELEM_EXPIRATION),
     })
 }
 
@@ -415,14 +386,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_tables_comment_is_read_back(comment in "[ -~]{0,127}") {
-            let written = new_table("pod-chaos-0badcafe", &comment);
-            let table = Table { name: "pod-chaos-0badcafe".to_owned(), comment: Some(comment) };
+            let id = TableId { family: Family::Netdev, name: "pod-chaos-0badcafe" };
+            let written = new_table(id, &comment);
+            let table =
+                Table { family: id.family, name: id.name.to_owned(), comment: Some(comment) };
             prop_assert_eq!(read_table(&written.body), Some(table));
         }
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (read_table(&bytes), read_comment(&bytes), read_element(&bytes));
+            let _ = (read_table(&bytes), read_comment(&bytes));
         }
     }
 

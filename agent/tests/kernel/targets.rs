@@ -1,0 +1,397 @@
+//! Which traffic is hit: each kind of target, with other traffic beside it that must stay clean. A partition
+//! shows it best: what is hit does not pass at all.
+
+use std::time::Instant;
+
+use pod_chaos_protocol::Event;
+use serde_json::{Value, json};
+
+use crate::{
+    pod::{PEER4, PEER6, Pod, partition, revert, status, targets, with},
+    requirement::tests,
+    services::{Services, connect, echo, passes},
+};
+
+tests! {
+    Namespaces:
+        addresses,
+        addresses_with_ports,
+        protocols,
+        remote_ports,
+        local_ports,
+        excluded_traffic,
+        dns_is_spared,
+        the_node_is_spared,
+        everything_but_loopback_and_neighbour_discovery,
+        what_comes_in,
+        conditions_are_all_met,
+        overlapping_targets,
+        ten_thousand_blocks,
+        ten_thousand_endpoints,
+        every_third_packet,
+        a_share_of_connections_wholly_or_not_at_all,
+        several_interfaces,
+        fragments_behind_the_first_have_no_ports;
+}
+
+/// The peer's second addresses.
+const OTHER4: &str = "10.9.0.3";
+const OTHER6: &str = "fd00:9::3";
+
+/// What is asked from inside.
+const INSIDE: [&str; 14] = [
+    "tcp 10.9.0.2:80",
+    "tcp 10.9.0.2:81",
+    "tcp 10.9.0.3:80",
+    "tcp [fd00:9::2]:80",
+    "tcp [fd00:9::2]:81",
+    "tcp [fd00:9::3]:80",
+    "udp 10.9.0.2:80",
+    "udp 10.9.0.2:53",
+    "udp 10.9.0.2:53 from 1234",
+    "udp [fd00:9::2]:80",
+    "udp [fd00:9::2]:53 from 1234",
+    "ping 10.9.0.2",
+    "ping 10.9.0.3",
+    "ping fd00:9::2",
+];
+
+/// A pod whose peer has two addresses of each version and answers on some ports.
+fn pod_with_services() -> (Pod, Services) {
+    let pod = Pod::new();
+    // What is sent to the first address is answered from there.
+    pod.outside.run(&format!(
+        "ip addr add {OTHER4}/24 dev eth0
+         ip addr add {OTHER6}/64 dev eth0 nodad
+         ip route add 10.9.0.1 dev eth0 src {PEER4}
+         ip route add fd00:9::1 dev eth0 src {PEER6}"
+    ));
+    pod.settle_ipv6("eth0", PEER6);
+    let services = Services::start(&pod.outside, &[53, 80, 81]);
+    (pod, services)
+}
+
+/// Puts a partition on this traffic in force; of all that is asked, these do not pass, and nothing else.
+fn assert_hits(traffic: &Value, hit: &[&str]) {
+    let (pod, _services) = pod_with_services();
+    assert_hits_in(&pod, traffic, hit);
+}
+
+fn assert_hits_in(pod: &Pod, traffic: &Value, hit: &[&str]) {
+    let not_passing =
+        || -> Vec<&str> { INSIDE.into_iter().filter(|what| !passes(&pod.inside, what)).collect() };
+    assert_eq!(not_passing(), Vec::<&str>::new(), "before");
+    let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), traffic));
+    assert_eq!(not_passing(), hit, "{traffic}");
+    agent.send(&revert());
+    agent.ended();
+    assert_eq!(not_passing(), Vec::<&str>::new(), "after {traffic}");
+}
+
+fn addresses() {
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.2", "fd00:9::2/128"]) }),
+        &[
+            "tcp 10.9.0.2:80",
+            "tcp 10.9.0.2:81",
+            "tcp [fd00:9::2]:80",
+            "tcp [fd00:9::2]:81",
+            "udp 10.9.0.2:80",
+            "udp 10.9.0.2:53",
+            "udp 10.9.0.2:53 from 1234",
+            "udp [fd00:9::2]:80",
+            "udp [fd00:9::2]:53 from 1234",
+            "ping 10.9.0.2",
+            "ping fd00:9::2",
+        ],
+    );
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.3/32", "fd00:9::3"]) }),
+        &["tcp 10.9.0.3:80", "tcp [fd00:9::3]:80", "ping 10.9.0.3"],
+    );
+}
+
+fn addresses_with_ports() {
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.2:80", "[fd00:9::2]:81-90"]) }),
+        &["tcp 10.9.0.2:80", "tcp [fd00:9::2]:81", "udp 10.9.0.2:80"],
+    );
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.0/24:80/tcp", ":53/udp"]) }),
+        &[
+            "tcp 10.9.0.2:80",
+            "tcp 10.9.0.3:80",
+            "udp 10.9.0.2:53",
+            "udp 10.9.0.2:53 from 1234",
+            "udp [fd00:9::2]:53 from 1234",
+        ],
+    );
+}
+
+fn protocols() {
+    assert_hits(
+        &json!({ "protocol": "icmp" }),
+        &["ping 10.9.0.2", "ping 10.9.0.3", "ping fd00:9::2"],
+    );
+    assert_hits(
+        &json!({ "egress": targets(&["/udp"]) }),
+        &[
+            "udp 10.9.0.2:80",
+            "udp 10.9.0.2:53",
+            "udp 10.9.0.2:53 from 1234",
+            "udp [fd00:9::2]:80",
+            "udp [fd00:9::2]:53 from 1234",
+        ],
+    );
+    assert_hits(
+        &json!({ "protocol": "tcp" }),
+        &[
+            "tcp 10.9.0.2:80",
+            "tcp 10.9.0.2:81",
+            "tcp 10.9.0.3:80",
+            "tcp [fd00:9::2]:80",
+            "tcp [fd00:9::2]:81",
+            "tcp [fd00:9::3]:80",
+        ],
+    );
+}
+
+fn remote_ports() {
+    assert_hits(
+        &json!({ "remote-ports": "81,50-60" }),
+        &[
+            "tcp 10.9.0.2:81",
+            "tcp [fd00:9::2]:81",
+            "udp 10.9.0.2:53",
+            "udp 10.9.0.2:53 from 1234",
+            "udp [fd00:9::2]:53 from 1234",
+        ],
+    );
+}
+
+fn local_ports() {
+    assert_hits(
+        &json!({ "local-ports": "1-2000" }),
+        &["udp 10.9.0.2:53 from 1234", "udp [fd00:9::2]:53 from 1234"],
+    );
+}
+
+fn excluded_traffic() {
+    assert_hits(
+        &json!({ "protocol": "tcp", "exclude": ["10.9.0.2", "[fd00:9::/64]:80"] }),
+        &["tcp 10.9.0.3:80", "tcp [fd00:9::2]:81"],
+    );
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.0/24"]), "exclude": ["/tcp", ":53", "10.9.0.3/icmp"] }),
+        &["udp 10.9.0.2:80", "ping 10.9.0.2"],
+    );
+}
+
+fn dns_is_spared() {
+    assert_hits(
+        &json!({ "egress": targets(&["10.9.0.2", "fd00:9::2"]), "protocol": "udp", "spare-dns": true }),
+        &["udp 10.9.0.2:80", "udp [fd00:9::2]:80"],
+    );
+}
+
+fn the_node_is_spared() {
+    assert_hits(
+        &json!({ "spare-node": ["10.9.0.2", "fd00:9::2"] }),
+        &["tcp 10.9.0.3:80", "tcp [fd00:9::3]:80", "ping 10.9.0.3"],
+    );
+}
+
+fn everything_but_loopback_and_neighbour_discovery() {
+    let (pod, _services) = pod_with_services();
+    let _inside = Services::start(&pod.inside, &[90]);
+    let all = json!({ "ingress": [] });
+    let loopback = ["tcp 127.0.0.1:90", "tcp [::1]:90", "tcp 10.9.0.1:90", "udp [fd00:9::1]:90"];
+    assert_hits_in(&pod, &all, &INSIDE);
+    for mode in ["drop", "reject"] {
+        let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", mode), &all));
+        for what in loopback {
+            assert!(passes(&pod.inside, what), "{what} with {mode}");
+        }
+        // Who asks for the pod as a neighbour is answered: it stays on its network.
+        pod.outside.run("ip -6 neigh flush dev eth0");
+        assert!(!passes(&pod.outside, "ping fd00:9::1"), "{mode}");
+        let neighbours = pod.outside.run("ip -6 neigh show fd00:9::1 dev eth0");
+        assert!(neighbours.contains("lladdr"), "{mode}: {neighbours}");
+        agent.send(&revert());
+        agent.ended();
+    }
+}
+
+fn what_comes_in() {
+    let (pod, _services) = pod_with_services();
+    let _inside = Services::start(&pod.inside, &[90, 91]);
+    let from_outside = [
+        "tcp 10.9.0.1:90",
+        "tcp 10.9.0.1:91",
+        "tcp [fd00:9::1]:90",
+        "udp 10.9.0.1:91",
+        "udp [fd00:9::1]:90 from 1234",
+        "ping 10.9.0.1",
+    ];
+    for (traffic, hit) in [
+        (json!({ "local-ports": "90" }), vec![0, 2, 4]),
+        (json!({ "ingress": targets(&["fd00:9::/64"]) }), vec![2, 4]),
+        (json!({ "ingress": targets(&["10.9.0.2/tcp", ":1234"]) }), vec![0, 1, 4]),
+        (json!({ "remote-ports": "1234", "local-ports": "90" }), vec![4]),
+        (json!({ "exclude": ["10.9.0.2"] }), vec![2, 4]),
+        (json!({ "protocol": "icmp" }), vec![5]),
+    ] {
+        let mut traffic = traffic;
+        traffic["egress"] = Value::Null;
+        if traffic.get("ingress").is_none() {
+            traffic["ingress"] = json!([]);
+        }
+        let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
+        let found: Vec<_> =
+            (0..from_outside.len()).filter(|at| !passes(&pod.outside, from_outside[*at])).collect();
+        assert_eq!(found, hit, "{traffic}");
+        agent.send(&revert());
+        agent.ended();
+    }
+    assert!(from_outside.iter().all(|what| passes(&pod.outside, what)));
+}
+
+fn conditions_are_all_met() {
+    assert_hits(
+        &json!({
+            "egress": targets(&["10.9.0.2:53", "10.9.0.3", "fd00:9::/64"]),
+            "protocol": "udp",
+            "remote-ports": "53",
+            "local-ports": "1234",
+        }),
+        &["udp 10.9.0.2:53 from 1234", "udp [fd00:9::2]:53 from 1234"],
+    );
+}
+
+fn overlapping_targets() {
+    // The kernel takes no overlaps into a set: they are taken apart first.
+    assert_hits(
+        &json!({ "egress": targets(&[
+            "10.9.0.0/24:80", "10.9.0.2:79-81", "10.9.0.2:80/tcp", "10.9.0.0/16:81/tcp",
+            "fd00:9::3", "fd00:9::/127", "fd00:9::3/128",
+        ]) }),
+        &[
+            "tcp 10.9.0.2:80",
+            "tcp 10.9.0.2:81",
+            "tcp 10.9.0.3:80",
+            "tcp [fd00:9::3]:80",
+            "udp 10.9.0.2:80",
+        ],
+    );
+}
+
+fn ten_thousand_blocks() {
+    let (pod, _services) = pod_with_services();
+    let mut blocks: Vec<String> = (0..10_000)
+        .map(|n| format!("{}.{}.{}.0/25", 20 + n / 5000, n % 5000 / 200, n % 200))
+        .collect();
+    blocks.extend((0..1000).map(|n| format!("fd01:{n:x}::/40").replace(":0::", "::")));
+    blocks.push("10.9.0.3/32".to_owned());
+    let traffic = json!({ "egress": [{ "name": "all", "endpoints": blocks }] });
+    let mut agent = pod.agent("serve");
+    agent.hello();
+    let start = Instant::now();
+    agent.send(&crate::pod::apply(&with(partition("00000001", "60s", "drop"), &traffic)));
+    let status = agent.in_force();
+    println!("in force after {:?}", start.elapsed());
+    assert!(passes(&pod.inside, "tcp 10.9.0.2:80") && !passes(&pod.inside, "tcp 10.9.0.3:80"));
+    // What is loaded before does not run down the clock: the last step arms it.
+    assert!(status.remaining_ms > 59_000, "{}", status.remaining_ms);
+    agent.send(&revert());
+    agent.ended();
+    pod.assert_clean();
+}
+
+fn ten_thousand_endpoints() {
+    let (pod, _services) = pod_with_services();
+    let mut endpoints: Vec<String> =
+        (0..10_000).map(|n| format!("20.0.{}.{}:{}", n / 200, n % 200, 80 + n % 3)).collect();
+    endpoints.push("10.9.0.3:80".to_owned());
+    let traffic = json!({ "egress": [{ "name": "all", "endpoints": endpoints }] });
+    let start = Instant::now();
+    let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
+    println!("in force after {:?}", start.elapsed());
+    assert!(passes(&pod.inside, "tcp 10.9.0.2:80") && !passes(&pod.inside, "tcp 10.9.0.3:80"));
+    agent.send(&revert());
+    agent.ended();
+}
+
+fn every_third_packet() {
+    let (pod, _services) = pod_with_services();
+    let traffic = json!({ "egress": targets(&["10.9.0.2/icmp"]), "sample": { "every": 3 } });
+    let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
+    assert_eq!(pod.ping(PEER4, 30, "0.01").len(), 20);
+    assert_eq!(pod.ping(OTHER4, 6, "0.01").len(), 6);
+    agent.send(&revert());
+    let (_, _, packets) = agent.ended();
+    assert_eq!(packets, 10);
+}
+
+fn a_share_of_connections_wholly_or_not_at_all() {
+    const COUNT: usize = 100;
+    let (pod, _services) = pod_with_services();
+    for (peer, other) in [(PEER4.to_owned(), OTHER4), (format!("[{PEER6}]"), OTHER6)] {
+        // In both directions: were the choice not the same for both, a quarter would get through.
+        let traffic = json!({
+            "egress": targets(&[PEER4, PEER6]),
+            "ingress": targets(&[PEER4, PEER6]),
+            "sample": { "connections": "50%" },
+        });
+        let (mut agent, _) = pod.disrupt(&with(partition("0badcafe", "60s", "drop"), &traffic));
+        let to = format!("{peer}:80");
+        let mut open: Vec<_> = (0..COUNT).filter_map(|_| connect(&pod.inside, &to).ok()).collect();
+        println!("{} of {COUNT} connections to {peer} were let through", open.len());
+        // Four standard deviations.
+        assert!((30..=70).contains(&open.len()), "{}", open.len());
+        for stream in &mut open {
+            for _ in 0..10 {
+                echo(stream).expect("a connection is hit wholly or not at all");
+            }
+        }
+        assert!(passes(&pod.inside, &format!("ping {other}")));
+        agent.send(&revert());
+        agent.ended();
+    }
+}
+
+fn several_interfaces() {
+    let (pod, _services) = pod_with_services();
+    pod.connect("net1", "10.9.1", "fd00:9:1:");
+    pod.connect("net2", "10.9.2", "fd00:9:2:");
+    pod.settle_ipv6("net2", "fd00:9:2::2");
+    for mode in ["drop", "reject"] {
+        let traffic = json!({ "interfaces": ["eth0", "net1"], "protocol": "tcp" });
+        let (mut agent, in_force) =
+            pod.disrupt(&with(partition("00000001", "60s", mode), &traffic));
+        let names: Vec<_> = in_force.interfaces.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["eth0", "net1"]);
+        let passing = |what| passes(&pod.inside, what);
+        assert!(!passing("tcp 10.9.0.2:80") && !passing("tcp 10.9.1.2:80"), "{mode}");
+        assert!(passing("tcp 10.9.2.2:80") && passing("tcp [fd00:9:2::2]:80"), "{mode}");
+        assert!(passing("udp 10.9.1.2:80"), "{mode}");
+        let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+        assert_eq!(faults[0].interfaces, in_force.interfaces);
+        agent.send(&revert());
+        agent.ended();
+    }
+}
+
+fn fragments_behind_the_first_have_no_ports() {
+    let (pod, _services) = pod_with_services();
+    // Three fragments of a datagram, of which only the first tells the port.
+    let traffic = json!({ "egress": targets(&["10.9.0.2:80/udp"]) });
+    let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
+    let send = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.send_to(&[0; 4000], (PEER4, 80)).unwrap();
+    };
+    pod.inside.spawn(send).join().unwrap();
+    agent.send(&revert());
+    let (_, _, packets) = agent.ended();
+    assert_eq!(packets, 1);
+}

@@ -1,0 +1,31 @@
+//! When a fault starts and ends, and how it is followed; the same flags for every fault.
+
+use clap::Args;
+use pod_chaos_protocol::RunTime;
+
+use super::OutputFormat;
+use crate::plan::WarmUp;
+
+/// Flags of a fault's course.
+#[derive(Debug, Args)]
+pub struct CourseArgs {
+    /// How long, counted from the moment the fault is in force
+    #[arg(short, long, value_name = "TIME", default_value_t = RunTime::DEFAULT, allow_negative_numbers = true)]
+    pub running_time: RunTime,
+    /// Wait this long before the start
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    pub warm_up: WarmUp,
+    /// Return as soon as the fault is in force; the kernel ends it
+    #[arg(long)]
+    pub detach: bool,
+    /// How the events are printed on stdout
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}

@@ -1,0 +1,16 @@
+//! `partition`: no network.
+
+use super::fault;
+use crate::{
+    cli::{ConnectionArgs, PartitionArgs},
+    exit::{Error, Exit},
+    plan::Intent,
+};
+
+pub(super) async fn run(connection: &ConnectionArgs, args: &PartitionArgs) -> Result<Exit, Error> {
+    let intent = Intent::try_from(args).map_err(|error| {
+        Error::new(Exit::Usage, error)
+            .hint("`kubectl pod-chaos partition --help` explains the flags")
+    })?;
+    fault::run(connection, &args.target, args.course.output, intent).await
+}

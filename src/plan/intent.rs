@@ -1,0 +1,45 @@
+//! A network fault and how to bring it about, whichever command asks for it.
+
+use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Traffic};
+
+use super::{Image, WarmUp};
+use crate::cli::CourseArgs;
+
+/// A network fault and how to bring it about.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// For the agent.
+    pub plan: Plan,
+    /// Where an agent comes from when there is none.
+    pub image: Image,
+    /// Before the start.
+    pub warm_up: WarmUp,
+    /// Return as soon as the fault is in force.
+    pub detach: bool,
+    /// Leave the node's addresses alone, which only the pod tells.
+    pub spare_node: bool,
+}
+
+impl Intent {
+    /// With an id of its own.
+    pub fn new(fault: Fault, traffic: Traffic, course: &CourseArgs, image: &Image) -> Self {
+        Self {
+            plan: Plan {
+                id: FaultId::new(rand::random()),
+                running_time: course.running_time,
+                fault,
+                traffic,
+                replace: false,
+            },
+            image: image.clone(),
+            warm_up: course.warm_up,
+            detach: course.detach,
+            spare_node: true,
+        }
+    }
+
+    /// Whether a new agent can have its plan in its arguments ([`Carried::LENGTH_MAX`]).
+    pub fn fits_arguments(&self) -> bool {
+        serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
+    }
+}

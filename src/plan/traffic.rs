@@ -1,0 +1,121 @@
+//! Which traffic the flags mean.
+
+use pod_chaos_protocol::{BadTraffic, Endpoint, Peers, Ports, Protocol, Sample, Target, Traffic};
+
+use crate::cli::{DirectionFlag, TrafficArgs};
+
+/// Why the flags about traffic make no sense together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTrafficFlags {
+    /// `--to` is about what leaves.
+    #[error("--to is about what leaves the pod: it goes with --direction egress or both")]
+    ToIngress,
+    /// `--from` is about what comes in.
+    #[error("--from is about what reaches the pod: it goes with --direction ingress or both")]
+    FromEgress,
+    /// One packet in one is all.
+    #[error("--every 1 is every packet; leave it out")]
+    EveryOne,
+    /// Nothing would be hit.
+    #[error(transparent)]
+    Nothing(#[from] BadTraffic),
+}
+
+/// The traffic that is meant; `default` is the direction when no flag says one. The node's addresses are
+/// not known yet.
+pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, BadTrafficFlags> {
+    use DirectionFlag::{Both, Egress, Ingress};
+    let (to, from) = (!args.to.is_empty(), !args.from.is_empty());
+    let direction = match (args.direction, to, from) {
+        (Some(Ingress), true, _) => return Err(BadTrafficFlags::ToIngress),
+        (Some(Egress), _, true) => return Err(BadTrafficFlags::FromEgress),
+        (Some(direction), ..) => direction,
+        (None, true, true) => Both,
+        (None, true, false) => Egress,
+        (None, false, true) => Ingress,
+        (None, false, false) => default,
+    };
+    // With both directions, the peers that are named for one are meant for the other too.
+    let peers = |own: &[Endpoint], other: &[Endpoint]| {
+        let named = if own.is_empty() { other } else { own };
+        Peers(named.iter().cloned().map(Target::from).collect())
+    };
+    let sample = match (args.every, args.connections) {
+        (Some(number), _) if number.get() == 1 => return Err(BadTrafficFlags::EveryOne),
+        (Some(number), _) => Some(Sample::Every(number)),
+        (None, share) => share.map(Sample::Connections),
+    };
+    let traffic = Traffic {
+        interfaces: args.interfaces.clone(),
+        egress: (direction != Ingress).then(|| peers(&args.to, &args.from)),
+        ingress: (direction != Egress).then(|| peers(&args.from, &args.to)),
+        protocol: args
+            .protocol
+            .and_then(|flag: crate::cli::ProtocolFlag| -> Option<Protocol> { flag.0 }),
+        remote_ports: Ports::from_ranges(args.remote_ports.iter().flat_map(Ports::ranges)),
+        local_ports: Ports::from_ranges(args.local_ports.iter().flat_map(Ports::ranges)),
+        exclude: args.exclude.clone(),
+        spare_node: Vec::new(),
+        spare_dns: args.spare_dns,
+        sample,
+    };
+    traffic.check()?;
+    Ok(traffic)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        traffic: TrafficArgs,
+    }
+
+    fn read(line: &str) -> Result<String, String> {
+        let words = std::iter::once("x").chain(line.split_whitespace());
+        let args = Line::try_parse_from(words).map_err(|error| error.to_string())?.traffic;
+        traffic(&args, DirectionFlag::Egress)
+            .map(|traffic| traffic.to_string())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn to_and_from_say_the_direction() {
+        for (line, want) in [
+            ("", "egress"),
+            ("--direction both", "egress and ingress"),
+            ("--to 10.0.0.1", "egress to 10.0.0.1"),
+            ("--from 10.0.0.1", "ingress from 10.0.0.1"),
+            ("--to 10.0.0.1 --from 10.0.0.2:80", "egress to 10.0.0.1 and ingress from 10.0.0.2:80"),
+            ("--to 10.0.0.1 --direction both", "egress to 10.0.0.1 and ingress from 10.0.0.1"),
+            ("--from fd00::/8 --direction both", "egress to fd00::/8 and ingress from fd00::/8"),
+        ] {
+            assert_eq!(read(line), Ok(want.to_owned()), "{line}");
+        }
+        assert!(read("--to 10.0.0.1 --direction ingress").unwrap_err().contains("--to is about"));
+        assert!(
+            read("--from 10.0.0.1 --direction egress").unwrap_err().contains("--from is about")
+        );
+    }
+
+    #[test]
+    fn lists_of_ports_add_up() {
+        assert_eq!(
+            read("--port 80 --port 443,8000-8100 --local-port 1024-65535 --protocol tcp"),
+            Ok("egress, tcp, port 80,443,8000-8100, local port 1024-65535".to_owned())
+        );
+        assert_eq!(read("--protocol any"), Ok("egress".to_owned()));
+    }
+
+    #[test]
+    fn what_hits_nothing_is_refused() {
+        assert!(read("--protocol icmp --port 80").unwrap_err().contains("icmp has no ports"));
+        assert!(read("--to 10.0.0.1 --exclude 10.0.0.0/8").unwrap_err().contains("is excluded by"));
+        assert!(read("--every 1").unwrap_err().contains("--every 1 is every packet"));
+        assert!(read("--every 2 --connections 30").is_err());
+    }
+}
