@@ -102,7 +102,21 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Guest,
         refusals::a_second_fault_on_the_interface,
     ),
-    ("refusals::a_kernel_without_netem", Node::Native, refusals::a_kernel_without_netem),
+    (
+        "story::a_kernel_without_netem_is_no_obstacle",
+        Node::Native,
+        story::a_kernel_without_netem_is_no_obstacle,
+    ),
+    (
+        "partition::cuts_off_its_target_only",
+        Node::Guest,
+        story::a_partition_cuts_off_its_target_only,
+    ),
+    (
+        "targets::are_late_and_others_are_not",
+        Node::Guest,
+        story::a_target_is_late_and_others_are_not,
+    ),
 ];
 
 fn main() -> ExitCode {

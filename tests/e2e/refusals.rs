@@ -228,13 +228,3 @@ pub fn a_second_fault_on_the_interface(lab: &Lab) -> Result<(), Failed> {
     check!(exit == Some(0), "{exit:?} {said}");
     Ok(())
 }
-
-pub fn a_kernel_without_netem(lab: &Lab) -> Result<(), Failed> {
-    let space = lab.namespace(&json!({}))?;
-    space.create("nginx", Node::Native, &json!({}))?;
-    let pod = space.running("nginx")?;
-    let before = pod.network()?;
-    refused(&disrupt(&space, "nginx", &[]), 3, &["sch_netem"])?;
-    check!(pod.network()? == before, "left behind: {}", pod.network()?);
-    Ok(())
-}

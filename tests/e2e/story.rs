@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     check,
-    lab::{Lab, ab, apply, lab as lab_command, ping, plugin, text, wait_for},
+    lab::{Lab, Pod, ab, apply, lab as lab_command, ping, plugin, text, wait_for},
 };
 
 /// The story of the README, with a shorter running time.
@@ -60,7 +60,7 @@ pub fn delays_one_pod_and_not_the_other(lab: &Lab) -> Result<(), Failed> {
 
 pub fn variation_spreads_the_delay(lab: &Lab) -> Result<(), Failed> {
     let (space, pod) = lab.shared()?;
-    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-v", "40", "-r", "4"])?;
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-v", "40", "-r", "60"])?;
     let pings = pod.trace()?;
     std::thread::sleep(Duration::from_secs(2));
     let trips = pings.finish()?;
@@ -121,5 +121,81 @@ pub fn only_the_named_interface_is_hit(lab: &Lab) -> Result<(), Failed> {
     check!(pod.network()? == before, "left behind: {}", pod.network()?);
     let help = plugin(&["disrupt", "--help"]).output()?;
     check!(help.status.success(), "kubectl did not find the plugin: {}", text(&help));
+    Ok(())
+}
+
+/// There the agent does itself what netem would.
+pub fn a_kernel_without_netem_is_no_obstacle(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    space.create("nginx", crate::Node::Native, &json!({}))?;
+    let pod = space.running("nginx")?;
+    let (before, untouched) = (pod.ping()?, pod.network()?);
+    let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "10"])?;
+    let during = pod.ping()?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0) && said.contains("clean: ended by the kernel's timer"), "{said}");
+    check!(said.contains("the agent itself"), "the backend is not named: {said}");
+    let after = pod.ping()?;
+    check!(before < 50.0 && during > 99.0 && after < 50.0, "{before}, {during}, {after} ms");
+    check!(pod.network()? == untouched, "left behind: {}", pod.network()?);
+    Ok(())
+}
+
+/// One target is cut off, in the way that was asked for, and nobody else.
+pub fn a_partition_cuts_off_its_target_only(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    for name in ["client", "target", "bystander"] {
+        space.create(name, crate::Node::Guest, &json!({}))?;
+    }
+    let (client, target, bystander) =
+        (space.running("client")?, space.running("target")?, space.running("bystander")?);
+    let untouched = client.network()?;
+    let place = format!("{}/client", space.name);
+    // 0 answered, 7 refused, 28 no answer in time (curl(1)).
+    let curl = |pod: &Pod| -> Result<Option<i32>, Failed> {
+        let url = format!("http://{}/", pod.address()?);
+        Ok(lab_command(&["pod", &place, "--", "curl", "-s", "-o", "/dev/null", "-m", "3", &url])
+            .status
+            .code())
+    };
+    check!(curl(&target)? == Some(0) && curl(&bystander)? == Some(0), "not reachable before");
+    let to = target.address()?;
+    for (how, exit) in [("--drop", 28), ("--reject", 7)] {
+        let args = ["partition", "-p", "client", "--to", &to, how, "-r", "60"];
+        let fault = space.start(&args)?;
+        let seen = (curl(&target)?, curl(&bystander)?);
+        check!(seen == (Some(exit), Some(0)), "{how}: {seen:?}");
+        fault.signal("INT")?;
+        let (exit, said) = fault.finish()?;
+        check!(exit == Some(130) && said.contains("clean: ended"), "{exit:?} {said}");
+        check!(curl(&target)? == Some(0), "still cut off after {how}");
+    }
+    check!(client.network()? == untouched, "left behind: {}", client.network()?);
+    Ok(())
+}
+
+/// What goes to a target is late, what goes to others is not.
+pub fn a_target_is_late_and_others_are_not(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    for name in ["client", "target", "bystander"] {
+        space.create(name, crate::Node::Guest, &json!({}))?;
+    }
+    let (client, target, bystander) =
+        (space.running("client")?, space.running("target")?, space.running("bystander")?);
+    let place = format!("{}/client", space.name);
+    let seconds = |pod: &Pod| -> Result<f64, Failed> {
+        let url = format!("http://{}/", pod.address()?);
+        let curl = ["curl", "-s", "-o", "/dev/null", "-m", "5", "-w", "%{time_total}", &url];
+        let output = lab_command(&[&["pod", &place, "--"][..], &curl[..]].concat());
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+    };
+    let to = format!("{}:80", target.address()?);
+    let fault = space.start(&["disrupt", "-p", "client", "-d", "300", "--to", &to, "-r", "60"])?;
+    let (late, quick) = (seconds(&target)?, seconds(&bystander)?);
+    fault.signal("INT")?;
+    fault.finish()?;
+    // SYN and request are late by 300 ms each.
+    check!(late >= 0.6 && quick < 0.5, "target {late} s, bystander {quick} s");
+    check!(client.ping()? < 50.0, "still late");
     Ok(())
 }

@@ -20,7 +20,7 @@ pub enum Needs {
     Delay,
     /// What only netem does.
     Netem,
-    /// What only the agent does by itself, with or without netem in the kernel.
+    /// What only the agent does by itself, where the kernel has no netem or is not to use it.
     Emulator,
     /// Links of VLANs.
     Vlan,
@@ -73,6 +73,10 @@ impl Needs {
             (_, Some(lacking)) if lacking == "veth" => {
                 Some(format!("skipped: no {lacking} in this kernel"))
             }
+            // A kernel that runs as a program is too slow for its figures, and has netem.
+            (Self::Emulator, None) if backend() == Backend::NetdevEgress => Some(
+                "skipped: this kernel has netem; POD_CHAOS_BACKEND=userspace runs it".to_owned(),
+            ),
             (Self::Vlan, _) if !*VLANS => Some("skipped: no 8021q in this kernel".to_owned()),
             (Self::NoNetem, None) => Some("skipped: this kernel has netem".to_owned()),
             _ => None,
