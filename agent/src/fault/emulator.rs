@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! table netdev pod-chaos-0badcafe {                        the gate, with its timeout
-//!     … chain hit-egress { counter meta priority set 4bad:caf0 }
+//!     … chain hit-egress { counter meta priority set 7adc:afc0 }
 //! }
 //! table netdev pod-chaos-0badcafe-emulator {
 //!     flags owner                                          goes with the agent
@@ -11,7 +11,7 @@
 //!     chain parameters { comment "{\"delay\":\"100ms\"}" }  for `status`
 //!     chain egress {
 //!         type filter hook egress device "eth0" priority 1; policy accept;
-//!         meta priority 4bad:caf0 ether type != 8021q ether type != 8021ad fwd to "pc-0badcafe"
+//!         meta priority 7adc:afc0 ether type != 8021q ether type != 8021ad fwd to "pc-0badcafe"
 //!     }
 //!     chain exit { type filter hook ingress device "pc-0badcafex" priority filter; policy drop; }
 //! }

@@ -554,11 +554,13 @@ pub const fn returning(id: FaultId) -> u32 {
     id.number() | 1 << 31
 }
 
-/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's. When there
-/// is no emulator any more, they go out with it: it is the number of hardly any qdisc of a pod, and its last
-/// four bits are those of zero, which is what simple qdiscs go by (`prio2band` of net/sched/sch_generic.c).
+/// The priority of a fault's packets between `egress` and the emulator's table: no other fault's, as far as
+/// 26 bits tell them apart. When there is no emulator any more, they go out with it: it is the number of
+/// hardly any qdisc of a pod, and its last four bits are those of zero, which is what simple qdiscs go by
+/// (`prio2band` of net/sched/sch_generic.c).
 pub const fn hit(id: FaultId) -> u32 {
-    0x4000_0000 | (id.number() & 0x3fff_fff0)
+    let folded = id.number() ^ (id.number() >> 26);
+    0x4000_0000 | ((folded << 4) & 0x3fff_fff0)
 }
 
 /// `meta priority … meta priority set none accept`.
@@ -919,4 +921,23 @@ pub fn left(kernel: &mut Kernel, id: FaultId) -> Result<Vec<String>, KernelError
         nftables::tables(&mut kernel.netfilter).doing(|| "list the nf_tables tables".to_owned())?;
     let own = tables.iter().filter(|table| table.name == name);
     Ok(own.map(|table| format!("table {} {name}", table.family)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_tell_faults_apart() {
+        let mut seen = std::collections::BTreeSet::new();
+        for number in (0..1000).chain([0x10_0000, 0x0bad_cafe]) {
+            let id = FaultId::new(number);
+            for priority in [hit(id), returning(id)] {
+                // The kernel's own are below 16.
+                assert!(priority >= 16 && seen.insert(priority), "{id}: {priority:#x}");
+            }
+            // As of zero, to a qdisc that goes by the last four bits.
+            assert_eq!(hit(id) & 0xf, 0);
+        }
+    }
 }
