@@ -131,15 +131,15 @@ fn is_not_put_in_force_twice() {
 
 fn is_reported_when_it_has_just_ended() {
     let pod = Pod::new();
-    let plan = plan("0badcafe", "300ms", "20ms");
+    let plan = plan("0badcafe", "1500ms", "20ms");
     let _agent = carrying(&pod, &plan, FRESH);
     in_force(&pod, "0badcafe");
     pod.ping(PEER4, 2, "0.02");
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(1_700));
     let mut serve = pod.serve(&apply(&plan));
     assert_eq!(serve.in_force().remaining_ms, 0);
     let (by, ran_ms, packets) = serve.ended();
-    assert_eq!((by, ran_ms), (Ending::Timer, 300));
+    assert_eq!((by, ran_ms), (Ending::Timer, 1_500));
     assert!(packets >= 2, "{packets} packets");
     pod.assert_clean();
 }

@@ -370,13 +370,13 @@ fn sends_in_slots() {
     let came = send(&pod, V4, 500, 100, 500);
     end(agent);
     assert_eq!(came.numbers.len(), 500);
-    // Ten at a time, at a distance of 20 ms.
-    let slots: Vec<_> = came.times.chunks(10).map(|slot| slot[0]).collect();
-    let distances: Vec<_> = slots.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let mean = distances.iter().sum::<f64>() / distances.len() as f64;
-    println!("slot 20ms packets 10: {mean:.2} ms from one to the next");
-    assert!((mean - 20.0).abs() < 1.0, "{mean}");
-    assert!(came.times.chunks(10).all(|slot| slot[9] - slot[0] < 15.0), "{:?}", came.times);
+    // Ten at a time, at a distance of 20 ms, whichever packet a slot begins with.
+    let between = slope(&came.times) * 10.0;
+    println!("slot 20ms packets 10: {between:.2} ms from one to the next");
+    assert!((between - 20.0).abs() < 1.0, "{between}");
+    let apart: Vec<_> = came.times.windows(11).map(|eleven| eleven[10] - eleven[0]).collect();
+    let right = apart.iter().filter(|apart| (**apart - 20.0).abs() < 5.0).count();
+    assert!(right * 10 > apart.len() * 9, "{right} of {}: {:?}", apart.len(), came.times);
 }
 
 /// How many packets a rule at the peer's end of the wire counts.
