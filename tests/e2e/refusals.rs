@@ -83,7 +83,7 @@ pub fn a_static_pod(_: &Lab) -> Result<(), Failed> {
         let phase = kubectl(&["get", "pod", &copy, "-o", "jsonpath={.status.phase}"]);
         phase.stdout == b"Running"
     };
-    let waited = wait_for("the static pod", Duration::from_secs(40), running);
+    let waited = wait_for("the static pod", Duration::from_secs(90), running);
     let output =
         plugin(&["disrupt", "-p", &copy, "-n", "default", "-d", "100", "-r", "2"]).output()?;
     on_node(&format!("rm {file}"));
