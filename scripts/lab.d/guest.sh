@@ -31,7 +31,35 @@ EOT
   [ "$memory" -ge 1024 ] || warn "only $memory MiB for the guest: it may be too little"
   # A pid namespace of its own: whatever way this ends, no part of the guest outlives it.
   start guest unshare --mount --propagation private --pid --fork --kill-child \
-    "$PARTS/guest-boot" "$KERNEL" "$memory" "$PARTS/guest-init" "$RUN/node/guest/env"
+    "$PARTS/guest-boot" "$KERNEL" "$memory" "$PARTS/guest-init" "$RUN/node/guest/env" \
+    vec0:transport=tap,ifname=guest0,depth=128,gro=1
 }
 
 guest_run() { inside "$NODETOOL" run "$GUEST4:$GUEST_PORT" "$RUN/token" "$@"; }
+
+# A guest of its own for one command, beside the lab or without it: its standard output and error come out
+# here together, its exit code is this command's.
+lab_kernel() {
+  local version=6.12 memory=1024 work status
+  case ${1:-} in [0-9]*) version=$1; shift ;; esac
+  [ "${1:-}" != -- ] || shift
+  [ $# -gt 0 ] || die "run what?" "scripts/lab kernel 6.1 -- COMMAND…"
+  kernel_suite "$version" >/dev/null
+  need_root
+  need_packages "${LAB_PACKAGES[@]}"
+  need_kernel "$version"
+  work=$(mktemp -d)
+  # shellcheck disable=SC2064 # now, while the name is known
+  trap "rm -rf '$work'" EXIT
+  # What the command can tell of its surroundings, it has.
+  { export -p | grep -E '^declare -x (POD_CHAOS|RUST)_' || true; printf '%q ' "$@"; echo; } |
+    sed 's/^declare -x /export /' >"$work/command"
+  printf '%s=%q\n' RUN "$work" CACHE "$CACHE" REPO "$REPO" DIRECTORY "$PWD" COMMAND "$work/command" >"$work/env"
+  # The console ends each line with a carriage return too.
+  unshare --mount --propagation private --pid --net --fork --kill-child \
+    "$PARTS/guest-boot" "$KERNEL" "$memory" "$PARTS/kernel-init" "$work/env" </dev/null 2>&1 |
+    tr -d '\r' | tee "$work/log" | grep --line-buffered -v -e '^lab: exit code ' -e '^Failed to initialize ubd' -e '^reboot: ' || true
+  status=$(sed -n 's/^lab: exit code //p' "$work/log" | tail -n 1)
+  [ -n "$status" ] || die "the guest has ended before the command did"
+  return "$status"
+}
