@@ -241,21 +241,25 @@ fn gate(kind: Kind, traffic: serde_json::Value, new_only: bool, fate: Fate) -> G
     }
 }
 
-/// The body of a message; of a rule of the family `inet`, without what `nft` puts behind a look at the
-/// packet's EtherType: a look at the version of IP.
-fn without_version_again(message: &Message) -> Vec<u8> {
+/// The body of a message; of a rule, without what `nft` adds that changes nothing: in the family `inet`, a look
+/// at the version of IP behind one at the packet's EtherType; in a key of several fields, another byte order
+/// for the one byte of `meta l4proto`.
+fn without_additions(message: &Message) -> Vec<u8> {
     let body = &message.body;
-    let rule = message.kind == NEW_RULE && body[0] == Family::Inet as u8;
+    let rule = message.kind == NEW_RULE;
     let Some(list) = attribute::find(&body[4..], 4).filter(|_| rule) else { return body.clone() };
     let mut expressions: Vec<_> = attribute::read(list).map(|(_, value)| value.to_vec()).collect();
-    // NFTA_EXPR_DATA of `meta` with NFTA_META_KEY of NFT_META_NFPROTO, and the comparison behind it.
-    let asks = |expression: &Vec<u8>| {
-        let key = attribute::find(expression, 2).and_then(|data| attribute::find(data, 2));
-        attribute::find(expression, 1) == Some(b"meta\0") && key == Some(&[0, 0, 0, 15])
+    let is = |expression: &[u8], name: &[u8], kind, number: u8| {
+        let value = attribute::find(expression, 2).and_then(|data| attribute::find(data, kind));
+        attribute::find(expression, 1) == Some(name) && value == Some(&[0, 0, 0, number])
     };
-    while let Some(at) = expressions.iter().position(asks) {
+    // NFTA_META_KEY of NFT_META_NFPROTO, and the comparison behind it.
+    while let Some(at) = expressions.iter().position(|one| is(one, b"meta\0", 2, 15)) {
+        assert_eq!(body[0], Family::Inet as u8);
         expressions.drain(at..at + 2);
     }
+    // NFTA_BYTEORDER_LEN.
+    expressions.retain(|one| !is(one, b"byteorder\0", 4, 1));
     let head = body.len() - list.len();
     [&body[..head - 4], &expressions.concat()].concat()
 }
@@ -271,7 +275,7 @@ fn assert_same_table(gate: &Gate, file: &str) {
     let sorted = |messages: &mut dyn Iterator<Item = &Message>| {
         let mut by_kind: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
         for message in messages {
-            by_kind.entry(message.kind).or_default().push(without_version_again(message));
+            by_kind.entry(message.kind).or_default().push(without_additions(message));
         }
         for kind in UNORDERED {
             by_kind.entry(kind).or_default().sort();

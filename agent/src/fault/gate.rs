@@ -12,7 +12,7 @@
 //!     chain egress {
 //!         type filter hook egress device "eth0" priority filter; policy accept;
 //!         meta priority 8bad:cafe meta priority set none accept
-//!         ip6 nexthdr ipv6-icmp icmpv6 type 133-137 accept
+//!         meta l4proto ipv6-icmp icmpv6 type 133-137 accept
 //!         meta protocol != @live accept
 //!         ip daddr @to4 goto hit-egress
 //!     }
@@ -38,9 +38,13 @@
 //! ARP is not IP and passes by; of IPv6, neighbour discovery is spared, or the pod would drop off its
 //! network instead of being slow on it.
 //!
+//! Protocols and ports are found behind IPv6 extension headers: the kernel walks over them before it looks at
+//! a chain (`__nft_set_pktinfo_ipv6_validate` of net/netfilter/nf_tables_ipv6.h), and `meta l4proto` and the
+//! offsets of `th` are what it has come to.
+//!
 //! Limits: which ports a packet has is only known from the first of its fragments: the others are not hit
-//! where ports are asked for, and not spared where ports are excluded. The protocol of an IPv6 packet is what
-//! its first header names as the next: with extension headers it is none that could be asked for.
+//! where ports are asked for, and not spared where ports are excluded. Their protocol is known, unless a later
+//! fragment of IPv6 begins with more extension headers (`ipv6_find_hdr` of net/ipv6/exthdrs_core.c).
 
 use std::collections::BTreeMap;
 
@@ -79,8 +83,6 @@ const EXIT: &str = "exit";
 const PROTOCOLS: [u16; 2] = [0x0800, 0x86dd];
 /// Offset of the source address in an Ethernet header (linux/if_ether.h).
 const SOURCE_ADDRESS: u32 = 6;
-/// Offset of the next header in an IPv6 header (linux/ipv6.h).
-const NEXT_HEADER: u32 = 6;
 /// From router solicitation to redirect (net/ndisc.h).
 const NEIGHBOUR_DISCOVERY: (u8, u8) = (133, 137);
 /// Offset of the flags in a TCP header, and some of them (linux/tcp.h).
@@ -88,8 +90,11 @@ const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
-/// Destination unreachable (linux/icmp.h, linux/icmpv6.h).
-const UNREACHABLE: [u8; 2] = [3, 1];
+/// Numbers of protocols, and of their message that something cannot be reached (linux/in.h, linux/icmp.h,
+/// linux/icmpv6.h).
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+const UNREACHABLE: [(u8, u8); 2] = [(1, 3), (ICMPV6, 1)];
 
 /// An index that no interface has: what is forwarded there vanishes (`nf_fwd_netdev_egress` of
 /// net/netfilter/nf_dup_netdev.c), and who sends it is told that it was sent. A plain drop on egress is
@@ -307,27 +312,18 @@ impl Gate {
         }
         let next = if self.sample.is_some() { SAMPLE } else { HIT };
         let go = Expression::GoTo(way.chain(next));
+        let conditions = self.conditions(way.direction);
         let addresses = self.selection.addresses(side(way.direction));
-        let conditions = [PROTOCOL, REMOTE, LOCAL];
-        if addresses.is_empty() && !conditions.iter().any(|name| self.has(name)) {
-            rules.push(vec![go]);
+        if addresses.is_empty() {
+            rules.push([conditions, vec![go]].concat());
             return rules;
         }
-        let found = |version: Version| {
-            let names = addresses.iter().filter(move |(of, ..)| *of == version);
-            names.map(|(_, ports, name)| Some((*ports, name.as_str()))).collect::<Vec<_>>()
-        };
-        for version in Version::BOTH {
-            let peers = if addresses.is_empty() { vec![None] } else { found(version) };
-            for peer in peers {
-                let mut rule = is_version(version);
-                rule.extend(self.conditions(way.direction, version));
-                if let Some((ports, name)) = peer {
-                    rule.extend(self.look_up_address(way.direction, version, ports, name));
-                }
-                rule.push(go.clone());
-                rules.push(rule);
-            }
+        for (version, ports, name) in addresses {
+            let mut rule = is_version(version);
+            rule.extend(conditions.clone());
+            rule.extend(self.look_up_address(way.direction, version, ports, &name));
+            rule.push(go.clone());
+            rules.push(rule);
         }
         rules
     }
@@ -337,16 +333,16 @@ impl Gate {
     }
 
     /// What must hold besides the address.
-    fn conditions(&self, direction: Direction, version: Version) -> Vec<Expression> {
+    fn conditions(&self, direction: Direction) -> Vec<Expression> {
         let mut rule = Vec::new();
         if self.has(PROTOCOL) {
-            rule.push(load_protocol(Register::FIRST, version));
+            rule.push(Expression::LoadTransport(Register::FIRST));
             rule.push(Expression::LookUp(self.named(PROTOCOL)));
         }
         let ports = ports(direction);
         for (name, offset) in [(REMOTE, ports.remote), (LOCAL, ports.local)] {
             if self.has(name) {
-                rule.push(load_protocol(Register::FIRST, version));
+                rule.push(Expression::LoadTransport(Register::FIRST));
                 rule.push(load_port(Register(1), offset));
                 rule.push(Expression::LookUp(self.named(name)));
             }
@@ -376,7 +372,7 @@ impl Gate {
         let mut rule = vec![load_address(Register::FIRST, version, address)];
         if with_ports {
             let register = address_registers(version);
-            rule.push(load_protocol(Register(register), version));
+            rule.push(Expression::LoadTransport(Register(register)));
             rule.push(load_port(Register(register + 1), ports(direction).remote));
         }
         rule.push(Expression::LookUp(self.named(name)));
@@ -425,7 +421,7 @@ impl Gate {
     ) -> Vec<Expression> {
         let compare = |how, protocol| {
             let number = Expression::Compare(how, vec![version.number(protocol)]);
-            [load_protocol(Register::FIRST, version), number]
+            [Expression::LoadTransport(Register::FIRST), number]
         };
         let mut rule: Vec<_> = match protocol {
             Some(protocol) => compare(Comparison::Equal, protocol).into(),
@@ -467,18 +463,10 @@ impl Gate {
             (Fate::Vanish, Direction::Egress) => vec![forward(NOWHERE)],
             (Fate::Vanish, Direction::Ingress) => vec![vec![count, Expression::Drop]],
             (Fate::Refused, _) => {
-                let reset = |version: Version| {
-                    let mut rule = is_version(version);
-                    rule.extend([
-                        load_protocol(Register::FIRST, version),
-                        Expression::Compare(Comparison::Equal, vec![version.number(Protocol::Tcp)]),
-                        Expression::Count(0),
-                        Expression::Reject(Refuse::Reset),
-                    ]);
-                    rule
-                };
+                let mut reset = is_protocol(TCP).to_vec();
+                reset.extend([Expression::Count(0), Expression::Reject(Refuse::Reset)]);
                 let other = vec![count, Expression::Reject(Refuse::PortUnreachable)];
-                vec![reset(Version::V4), reset(Version::V6), other]
+                vec![reset, other]
             }
         }
     }
@@ -586,14 +574,10 @@ fn is_version(version: Version) -> Vec<Expression> {
     ]
 }
 
-/// `ip protocol` or `ip6 nexthdr`.
-fn load_protocol(register: Register, version: Version) -> Expression {
-    // linux/ip.h, linux/ipv6.h.
-    let offset = match version {
-        Version::V4 => 9,
-        Version::V6 => NEXT_HEADER,
-    };
-    Expression::LoadBytes(register, PacketHeader::Network, offset, 1)
+/// `meta l4proto …`, of either version of IP.
+fn is_protocol(number: u8) -> [Expression; 2] {
+    let compare = Expression::Compare(Comparison::Equal, vec![number]);
+    [Expression::LoadTransport(Register::FIRST), compare]
 }
 
 /// Where something is in a header, of each end.
@@ -640,14 +624,11 @@ fn load_port(register: Register, offset: u32) -> Expression {
     Expression::LoadBytes(register, PacketHeader::Transport, offset, 2)
 }
 
-/// `ip6 nexthdr ipv6-icmp icmpv6 type 133-137 accept`. Not `meta l4proto`, which Linux 6.12 refuses in
-/// an egress chain.
+/// `meta l4proto ipv6-icmp icmpv6 type 133-137 accept`.
 fn spare_neighbour_discovery() -> Vec<Expression> {
     let (first, last) = NEIGHBOUR_DISCOVERY;
-    let mut rule = is_version(Version::V6);
+    let mut rule = is_protocol(ICMPV6).to_vec();
     rule.extend([
-        load_protocol(Register::FIRST, Version::V6),
-        Expression::Compare(Comparison::Equal, vec![Version::V6.number(Protocol::Icmp)]),
         Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, 0, 1),
         Expression::Compare(Comparison::AtLeast, vec![first]),
         Expression::Compare(Comparison::AtMost, vec![last]),
@@ -659,28 +640,22 @@ fn spare_neighbour_discovery() -> Vec<Expression> {
 /// Lets resets and messages that something cannot be reached pass: the answer to what was refused in one
 /// direction must not be refused in the other, which nobody would be told of.
 fn let_refusals_pass() -> Vec<Vec<Expression>> {
-    let is = |version: Version, protocol| {
-        let mut rule = is_version(version);
-        rule.push(load_protocol(Register::FIRST, version));
-        rule.push(Expression::Compare(Comparison::Equal, vec![version.number(protocol)]));
-        rule
-    };
-    let mut rules = Vec::new();
-    for (version, unreachable) in Version::BOTH.into_iter().zip(UNREACHABLE) {
-        let mut reset = is(version, Protocol::Tcp);
-        reset.extend([
-            Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, TCP_FLAGS, 1),
-            Expression::And(vec![RST]),
-            Expression::Compare(Comparison::Unequal, vec![0]),
-            Expression::Accept,
-        ]);
-        let mut message = is(version, Protocol::Icmp);
+    let mut reset = is_protocol(TCP).to_vec();
+    reset.extend([
+        Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, TCP_FLAGS, 1),
+        Expression::And(vec![RST]),
+        Expression::Compare(Comparison::Unequal, vec![0]),
+        Expression::Accept,
+    ]);
+    let mut rules = vec![reset];
+    for (protocol, unreachable) in UNREACHABLE {
+        let mut message = is_protocol(protocol).to_vec();
         message.extend([
             Expression::LoadBytes(Register::FIRST, PacketHeader::Transport, 0, 1),
             Expression::Compare(Comparison::Equal, vec![unreachable]),
             Expression::Accept,
         ]);
-        rules.extend([reset, message]);
+        rules.push(message);
     }
     rules
 }

@@ -72,7 +72,7 @@ capture table.txt nft "
     chain egress {
       type filter hook egress device \"eth0\" priority 0; policy accept;
       meta priority 8bad:cafe meta priority set none accept
-      ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto hit-egress
     }
@@ -143,13 +143,13 @@ capture table-partition.txt nft "
     }
     chain egress {
       type filter hook egress device \"eth0\" priority 0; policy accept;
-      ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       ip daddr @except4 accept
-      ip daddr . ip protocol . th dport @except4ports accept
-      ip6 daddr . ip6 nexthdr . th dport @except6ports accept
-      ip protocol @protocol ip protocol . th dport @remote ip protocol . th sport @local @th,104,8 & 0x12 == 0x2 ip daddr @to4 goto sample-egress
-      ip6 nexthdr @protocol ip6 nexthdr . th dport @remote ip6 nexthdr . th sport @local @th,104,8 & 0x12 == 0x2 ip6 daddr . ip6 nexthdr . th dport @to6ports goto sample-egress
+      ip daddr . meta l4proto . th dport @except4ports accept
+      ip6 daddr . meta l4proto . th dport @except6ports accept
+      meta protocol ip meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 ip daddr @to4 goto sample-egress
+      meta protocol ip6 meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 ip6 daddr . meta l4proto . th dport @to6ports goto sample-egress
     }
     chain hit-ingress {
       counter drop
@@ -159,12 +159,12 @@ capture table-partition.txt nft "
     }
     chain ingress {
       type filter hook ingress device \"eth0\" priority 0; policy accept;
-      ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       ip saddr @except4 accept
-      ip saddr . ip protocol . th sport @except4ports accept
-      ip6 saddr . ip6 nexthdr . th sport @except6ports accept
-      ip6 nexthdr @protocol ip6 nexthdr . th sport @remote ip6 nexthdr . th dport @local @th,104,8 & 0x12 == 0x2 ip6 saddr @from6 goto sample-ingress
+      ip saddr . meta l4proto . th sport @except4ports accept
+      ip6 saddr . meta l4proto . th sport @except6ports accept
+      meta protocol ip6 meta l4proto @protocol meta l4proto . th sport @remote meta l4proto . th dport @local @th,104,8 & 0x12 == 0x2 ip6 saddr @from6 goto sample-ingress
     }
   }"
 nft delete table netdev pod-chaos-0badcafe
@@ -177,26 +177,24 @@ capture table-reject.txt nft "
       elements = { ip timeout 5s, ip6 timeout 5s }
     }
     chain hit-ingress {
-      meta protocol ip ip protocol tcp counter reject with tcp reset
-      meta protocol ip6 ip6 nexthdr tcp counter reject with tcp reset
+      meta l4proto tcp counter reject with tcp reset
       counter reject with icmpx type port-unreachable
     }
     chain sample-ingress {
-      meta protocol ip ip protocol tcp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip ip protocol udp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip ip protocol != tcp ip protocol != udp jhash ip saddr . ip daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 ip6 nexthdr tcp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 ip6 nexthdr udp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 ip6 nexthdr != tcp ip6 nexthdr != udp jhash ip6 saddr . ip6 daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip meta l4proto tcp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip meta l4proto udp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip meta l4proto != tcp meta l4proto != udp jhash ip saddr . ip daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 meta l4proto tcp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 meta l4proto udp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+      meta protocol ip6 meta l4proto != tcp meta l4proto != udp jhash ip6 saddr . ip6 daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
     }
     chain ingress {
       type filter hook input priority 0; policy accept;
       iif != eth0 accept
-      meta protocol ip ip protocol tcp @th,104,8 & 0x4 != 0 accept
-      meta protocol ip ip protocol icmp @th,0,8 3 accept
-      meta protocol ip6 ip6 nexthdr tcp @th,104,8 & 0x4 != 0 accept
-      meta protocol ip6 ip6 nexthdr 58 @th,0,8 1 accept
-      meta protocol ip6 ip6 nexthdr 58 @th,0,8 133-137 accept
+      meta l4proto tcp @th,104,8 & 0x4 != 0 accept
+      meta l4proto icmp @th,0,8 3 accept
+      meta l4proto 58 @th,0,8 1 accept
+      meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto sample-ingress
     }

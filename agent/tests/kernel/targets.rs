@@ -7,7 +7,7 @@ use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{PEER4, PEER6, Pod, partition, revert, status, targets, with},
+    pod::{Namespace, PEER4, PEER6, Pod, partition, revert, status, targets, with},
     requirement::tests,
     services::{Services, connect, echo, passes},
 };
@@ -31,7 +31,8 @@ tests! {
         every_third_packet,
         a_share_of_connections_wholly_or_not_at_all,
         several_interfaces,
-        fragments_behind_the_first_have_no_ports;
+        fragments_behind_the_first_have_no_ports,
+        ports_and_protocols_behind_extension_headers;
 }
 
 /// The peer's second addresses.
@@ -384,14 +385,152 @@ fn several_interfaces() {
 fn fragments_behind_the_first_have_no_ports() {
     let (pod, _services) = pod_with_services();
     // Three fragments of a datagram, of which only the first tells the port.
-    let traffic = json!({ "egress": targets(&["10.9.0.2:80/udp"]) });
-    let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
-    let send = || {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.send_to(&[0; 4000], (PEER4, 80)).unwrap();
+    for (traffic, hit) in [
+        (json!({ "egress": targets(&["10.9.0.2:80/udp"]) }), 1),
+        (json!({ "egress": targets(&["10.9.0.2/udp"]) }), 3),
+        (json!({ "egress": targets(&["10.9.0.2"]), "exclude": [":80"] }), 2),
+    ] {
+        let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
+        let send = || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.send_to(&[0; 4000], (PEER4, 80)).unwrap();
+        };
+        pod.inside.spawn(send).join().unwrap();
+        agent.send(&revert());
+        let (_, _, packets) = agent.ended();
+        assert_eq!(packets, hit, "{traffic}");
+    }
+}
+
+/// Packets of IPv6 between the pod and its peer, by what comes behind the header: the number of the first
+/// next header, and the rest. Ports are 80 at both ends, or 81.
+fn with_extension_headers() -> Vec<(&'static str, u8, Vec<u8>)> {
+    const HOP_BY_HOP: u8 = 0;
+    const TCP: u8 = 6;
+    const UDP: u8 = 17;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const ICMP: u8 = 58;
+    const OPTIONS: u8 = 60;
+    let udp = |port: u8| [&[0, port, 0, port, 0, 12, 0, 0][..], b"ping"].concat();
+    let syn = [&[0, 80, 0, 80][..], &[0; 8], &[0x50, 2, 0xff, 0xff, 0, 0, 0, 0]].concat();
+    let echo = vec![128, 0, 0, 0, 0, 1, 0, 1];
+    // Padding, of six bytes and of fourteen; a route without any stops; a fragment at 0 and at 1000.
+    let padding = |next| [next, 0, 1, 4, 0, 0, 0, 0].to_vec();
+    let long = |next| [&[next, 1, 1, 12][..], &[0; 12]].concat();
+    let route = |next| vec![next, 0, 4, 0, 0, 0, 0, 0];
+    let fragment = |next, offset: u8| vec![next, 0, offset, 0xc9, 0, 0, 0, 7];
+    vec![
+        ("udp", UDP, udp(80)),
+        ("hop-by-hop, udp", HOP_BY_HOP, [padding(UDP), udp(80)].concat()),
+        ("options, udp", OPTIONS, [long(UDP), udp(80)].concat()),
+        ("routing, tcp", ROUTING, [route(TCP), syn].concat()),
+        (
+            "hop-by-hop, options, first fragment, udp",
+            HOP_BY_HOP,
+            [padding(OPTIONS), long(FRAGMENT), vec![UDP, 0, 0, 1, 0, 0, 0, 7], udp(80)].concat(),
+        ),
+        ("hop-by-hop, udp, another port", HOP_BY_HOP, [padding(UDP), udp(81)].concat()),
+        ("a later fragment of udp", FRAGMENT, [fragment(UDP, 3), vec![0, 80, 0, 80]].concat()),
+        ("hop-by-hop, icmp", HOP_BY_HOP, [padding(ICMP), echo].concat()),
+        // What is in front of what it carries is in it, and says nothing.
+        (
+            "a later fragment that begins with options",
+            FRAGMENT,
+            [fragment(OPTIONS, 3), padding(UDP), udp(80)].concat(),
+        ),
+    ]
+}
+
+/// What tells the packets apart: their hop limit, from this number on.
+const HOPS: u8 = 100;
+
+/// Counts each of them at the end where they arrive, behind all that a fault does there.
+fn watch(end: &Namespace) {
+    let rule = |hops| {
+        format!(
+            "add counter netdev eyes hops{hops}
+             add rule netdev eyes in ip6 hoplimit {hops} counter name hops{hops}\n"
+        )
     };
-    pod.inside.spawn(send).join().unwrap();
-    agent.send(&revert());
-    let (_, _, packets) = agent.ended();
-    assert_eq!(packets, 1);
+    let rules: Vec<_> = (HOPS..).take(with_extension_headers().len()).map(rule).collect();
+    end.run(&format!(
+        "nft 'add table netdev eyes
+              add chain netdev eyes in {{ type filter hook ingress device eth0 priority 10; }}
+              {}'",
+        rules.concat()
+    ));
+}
+
+/// Sends them from one end to the other, and says which of them arrive there, by their place.
+fn arriving(pod: &Pod, outwards: bool) -> Vec<usize> {
+    let (from, to) =
+        if outwards { (&pod.inside, &pod.outside) } else { (&pod.outside, &pod.inside) };
+    let (own, other) = if outwards { ("fd00:9::1", PEER6) } else { (PEER6, "fd00:9::1") };
+    let [own, other] = [own, other].map(|text| text.parse::<std::net::Ipv6Addr>().unwrap());
+    let send = move || {
+        use nix::sys::socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, socket,
+        };
+        let (family, flags) = (AddressFamily::Inet6, SockFlag::empty());
+        let raw = socket(family, SockType::Raw, flags, SockProtocol::Raw).unwrap();
+        for (hops, (_, next, rest)) in (HOPS..).zip(with_extension_headers()) {
+            let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+            let head = [0x60, 0, 0, 0, length[0], length[1], next, hops];
+            let packet = [&head[..], &own.octets(), &other.octets(), &rest].concat();
+            let to = SockaddrIn6::from(std::net::SocketAddrV6::new(other, 0, 0, 0));
+            // A partition that rejects says so here.
+            let _ = sendto(std::os::fd::AsRawFd::as_raw_fd(&raw), &packet, &to, MsgFlags::empty());
+        }
+    };
+    from.spawn(send).join().unwrap();
+    let counters = to.json("nft -j reset counters table netdev eyes");
+    let mut arrived = Vec::new();
+    for counter in counters["nftables"].as_array().unwrap().iter().map(|one| &one["counter"]) {
+        let Some(name) = counter["name"].as_str() else { continue };
+        let hops: u8 = name.trim_start_matches("hops").parse().unwrap();
+        if counter["packets"] == 1 {
+            arrived.push(usize::from(hops - HOPS));
+        }
+    }
+    arrived.sort_unstable();
+    arrived
+}
+
+fn ports_and_protocols_behind_extension_headers() {
+    let (pod, _services) = pod_with_services();
+    let all: Vec<_> = (0..with_extension_headers().len()).collect();
+    let one_port = json!(targets(&["[fd00:9::/64]:80/udp"]));
+    for outwards in [true, false] {
+        let (side, other) = if outwards { ("egress", "ingress") } else { ("ingress", "egress") };
+        watch(if outwards { &pod.outside } else { &pod.inside });
+        assert_eq!(arriving(&pod, outwards), all, "before");
+        for (traffic, hit, mode) in [
+            (json!({ "remote-ports": "80" }), vec![0, 1, 2, 3, 4], "drop"),
+            (json!({ "local-ports": "80", "protocol": "udp" }), vec![0, 1, 2, 4], "drop"),
+            (json!({ side: one_port }), vec![0, 1, 2, 4], "drop"),
+            (json!({ "protocol": "udp" }), vec![0, 1, 2, 4, 5, 6], "drop"),
+            (json!({ "protocol": "icmp" }), vec![7], "drop"),
+            // A later fragment is not told from those of other ports.
+            (json!({ "protocol": "udp", "exclude": [":80"] }), vec![5, 6], "drop"),
+            (json!({}), all.clone(), "drop"),
+            (json!({ "protocol": "udp" }), vec![0, 1, 2, 4, 5, 6], "reject"),
+        ] {
+            if mode == "reject" && !outwards {
+                // It is caught behind the interface, where fragments are no more.
+                continue;
+            }
+            let mut asked = traffic;
+            asked[other] = Value::Null;
+            if asked.get(side).is_none() {
+                asked[side] = json!([]);
+            }
+            let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", mode), &asked));
+            let arrived = arriving(&pod, outwards);
+            agent.send(&revert());
+            agent.ended();
+            let missing: Vec<_> = all.iter().copied().filter(|at| !arrived.contains(at)).collect();
+            assert_eq!(missing, hit, "{mode} {asked}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ const NFT_META_PROTOCOL: u32 = 1;
 const NFT_META_PRIORITY: u32 = 2;
 const NFT_META_IIF: u32 = 4;
 const NFT_META_OIF: u32 = 5;
+const NFT_META_L4PROTO: u32 = 16;
 
 const NFTA_CMP_SREG: u16 = 1;
 const NFTA_CMP_OP: u16 = 2;
@@ -174,6 +175,8 @@ pub enum Expression {
     LoadInInterface,
     /// Loads the index of the interface that the packet leaves by.
     LoadOutInterface,
+    /// Loads the number of the protocol that IP carries, behind all extension headers.
+    LoadTransport(Register),
     /// Loads bytes of the packet: where they start, and how many.
     LoadBytes(Register, PacketHeader, u32, u32),
     /// Clears the bits of the register that these bytes do not have.
@@ -218,6 +221,7 @@ impl Expression {
             | Self::LoadPriority
             | Self::LoadInInterface
             | Self::LoadOutInterface
+            | Self::LoadTransport(_)
             | Self::SetPriority => "meta",
             Self::LoadBytes(..) => "payload",
             Self::And(_) => "bitwise",
@@ -250,6 +254,9 @@ impl Expression {
             Self::SetPriority => {
                 new().big32(NFTA_META_KEY, NFT_META_PRIORITY).big32(NFTA_META_SREG, NFT_REG_1)
             }
+            Self::LoadTransport(register) => new()
+                .big32(NFTA_META_KEY, NFT_META_L4PROTO)
+                .big32(NFTA_META_DREG, register.number()),
             Self::LoadBytes(register, base, offset, length) => new()
                 .big32(NFTA_PAYLOAD_DREG, register.number())
                 .big32(NFTA_PAYLOAD_BASE, *base as u32)
@@ -325,6 +332,9 @@ impl Expression {
                     (NFT_META_PRIORITY, Some(NFT_REG_1), None) => Self::LoadPriority,
                     (NFT_META_IIF, Some(NFT_REG_1), None) => Self::LoadInInterface,
                     (NFT_META_OIF, Some(NFT_REG_1), None) => Self::LoadOutInterface,
+                    (NFT_META_L4PROTO, Some(register), None) => {
+                        Self::LoadTransport(Register::from_number(register)?)
+                    }
                     (NFT_META_PRIORITY, None, Some(NFT_REG_1)) => Self::SetPriority,
                     _ => return None,
                 }
@@ -450,6 +460,8 @@ mod tests {
             Expression::LoadProtocol,
             Expression::LoadInInterface,
             Expression::LoadOutInterface,
+            Expression::LoadTransport(Register::FIRST),
+            Expression::LoadTransport(Register(5)),
             Expression::LoadBytes(Register::FIRST, PacketHeader::Link, 6, 6),
             Expression::LoadBytes(Register(5), PacketHeader::Network, 6, 1),
             Expression::LoadBytes(Register(12), PacketHeader::Transport, 0, 1),
