@@ -15,9 +15,7 @@ use crate::{
     kernel::{self, Kernel},
     lock::Lock,
     netlink::{link::Link, nftables::Monitor},
-    overlap,
-    status::{self, Held},
-    sweep,
+    overlap, status, sweep,
 };
 
 /// Another agent needs a few milliseconds, and up to a second when it has packets to let out.
@@ -46,6 +44,9 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
     sweep::report(&cleared);
     let interfaces = interface::choose(&mut kernel, &plan.traffic.interfaces)?;
     let prepared = Prepared::new(&mut kernel, plan, interfaces)?;
+    if prepared.backend() == Backend::Userspace {
+        overlap::refuse_same_mark(&live, plan.id)?;
+    }
     let in_the_way = overlap::find(&live, plan.id, prepared.interfaces(), &plan.traffic);
     if !plan.replace || in_the_way.iter().any(|fault| fault.id == plan.id) {
         overlap::refuse(&in_the_way)?;
@@ -127,19 +128,19 @@ impl Prepared {
         say: &mut dyn FnMut(Event),
     ) -> Result<InForce, Failure> {
         let kernel_now = &mut kernel;
-        let (gate, monitor) = match &self {
+        let (id, monitor) = match &self {
             // Each listens first, then reads back: what happens from here on is not missed.
             Self::Netem(plan, _) => {
                 let applied = netem::apply(kernel_now, plan)?;
                 let monitor = monitor();
                 netem::verify(kernel_now, plan, &applied)?;
-                (applied.gate, monitor)
+                (plan.id, monitor)
             }
             Self::Emulated(plan) => {
                 let applied = emulator::apply(kernel_now, plan)?;
                 let monitor = monitor();
                 emulator::verify(kernel_now, plan, &applied)?;
-                (applied.gate, monitor)
+                (plan.id, monitor)
             }
             Self::Partition(plan) => {
                 let gate = partition::apply(kernel_now, plan)?;
@@ -153,12 +154,12 @@ impl Prepared {
                         killed.map_err(|failure| undone(kernel_now, plan.id, failure))?;
                     say(Event::Killed { connections });
                 }
-                (gate, monitor)
+                (plan.id, monitor)
             }
         };
-        let status = read_status(kernel_now, gate.id)
-            .map_err(|failure| undone(kernel_now, gate.id, failure))?;
-        Ok(InForce { kernel, label: gate.label, status, monitor })
+        let (status, label) =
+            read_back(kernel_now, id).map_err(|failure| undone(kernel_now, id, failure))?;
+        Ok(InForce { kernel, label, status, monitor })
     }
 }
 
@@ -167,9 +168,7 @@ pub fn join(id: FaultId, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let monitor = monitor();
-    let held = status::scan(&mut kernel)?.into_iter().find(|fault| fault.id == id);
-    let found = held.and_then(|fault| Some((fault.status()?, fault.label?)));
-    let Some((status, label)) = found else {
+    let Some((status, label)) = find(&mut kernel, id)? else {
         let message = format!(
             "fault {id} was in force and has ended; somebody cleared it before it could be read back"
         );
@@ -200,13 +199,18 @@ pub fn take_lock() -> Result<Lock, Failure> {
     })
 }
 
-fn read_status(kernel: &mut Kernel, id: FaultId) -> Result<FaultStatus, Failure> {
-    let held = status::scan(kernel)?;
-    held.iter().find(|fault| fault.id == id).and_then(Held::status).ok_or_else(|| {
+/// What the kernel holds of a fault that has just been put in force.
+fn read_back(kernel: &mut Kernel, id: FaultId) -> Result<(FaultStatus, Label), Failure> {
+    find(kernel, id)?.ok_or_else(|| {
         failure(
             FailureKind::Kernel,
             format!("fault {id} was cleared as soon as it was in force"),
             None,
         )
     })
+}
+
+fn find(kernel: &mut Kernel, id: FaultId) -> Result<Option<(FaultStatus, Label)>, Failure> {
+    let held = status::scan(kernel)?.into_iter().find(|fault| fault.id == id);
+    Ok(held.and_then(|fault| Some((fault.status()?, fault.label?))))
 }

@@ -10,14 +10,16 @@ use pod_chaos_protocol::{Event, Failure, FailureKind, Request};
 
 use crate::error::failure;
 
-/// The longest line that is read, in bytes: far above any request that makes sense, far below what an
-/// agent may hold.
-pub const LINE_MAX: usize = 1 << 20;
+/// The longest line that is read, in bytes: several times a plan with 10,000 targets of IPv6, each with ports
+/// and a name, and far below what an agent may hold.
+pub const LINE_MAX: usize = 4 << 20;
 
 /// Puts lines together from what comes in.
 #[derive(Debug, Default)]
 pub struct Lines {
     held: Vec<u8>,
+    /// How much of it is known to have no end of line in it: long lines come in many pieces.
+    searched: usize,
     /// The line that is coming in is too long: it is thrown away up to its end.
     too_long: bool,
 }
@@ -26,19 +28,28 @@ impl Lines {
     /// Takes what was read. Complete lines are then to be had from [`Lines::next_line`].
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
-        if !self.held.contains(&b'\n') && self.held.len() > LINE_MAX {
+        if self.held.len() > LINE_MAX && self.find_end().is_none() {
             self.held.clear();
+            self.searched = 0;
             self.too_long = true;
         }
     }
 
     /// The next complete line, without its end; `Err` for one that was too long.
     pub fn next_line(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
-        let end = self.held.iter().position(|byte| *byte == b'\n')?;
+        let end = self.find_end()?;
         let mut line: Vec<u8> = self.held.drain(..=end).collect();
+        self.searched = 0;
         line.pop();
         let too_long = std::mem::take(&mut self.too_long) || line.len() > LINE_MAX;
         Some(if too_long { Err(TooLong) } else { Ok(line) })
+    }
+
+    fn find_end(&mut self) -> Option<usize> {
+        let found = self.held[self.searched..].iter().position(|byte| *byte == b'\n');
+        let end = found.map(|at| self.searched + at);
+        self.searched = end.unwrap_or(self.held.len());
+        end
     }
 
     /// What came in last without an end of line, when nothing more will come.
@@ -46,6 +57,7 @@ impl Lines {
         if std::mem::take(&mut self.too_long) {
             return Some(Err(TooLong));
         }
+        self.searched = 0;
         let line = std::mem::take(&mut self.held);
         (!line.is_empty()).then_some(Ok(line))
     }

@@ -5,7 +5,11 @@ use std::time::Duration;
 use pod_chaos_protocol::{Event, Failure, FailureKind, FaultId, Interface, Traffic};
 
 use crate::{
-    error::failure, fault::selection::Selection, kernel::Kernel, netlink::link::Link, status::Held,
+    error::failure,
+    fault::{gate, selection::Selection},
+    kernel::Kernel,
+    netlink::link::Link,
+    status::Held,
     sweep,
 };
 
@@ -45,6 +49,16 @@ pub fn refuse(in_the_way: &[&Held]) -> Result<(), Failure> {
     let hint = "wait for its end, revert it, or end it with --replace; faults that have no packet in \
                 common can run side by side";
     Err(failure(FailureKind::Conflict, message, Some(hint)))
+}
+
+/// Refuses a fault by the agent itself whose packets would bear the same mark as those of another one: 26 bits
+/// of the id are left in it.
+pub fn refuse_same_mark(live: &[Held], id: FaultId) -> Result<(), Failure> {
+    let same =
+        |fault: &&Held| fault.emulator && fault.id != id && gate::hit(fault.id) == gate::hit(id);
+    let Some(other) = live.iter().find(same) else { return Ok(()) };
+    let message = format!("the packets of fault {id} could not be told from those of {}", other.id);
+    Err(failure(FailureKind::Conflict, message, Some("try again: each fault has an id of its own")))
 }
 
 /// Ends a fault to make way for another.

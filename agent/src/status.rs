@@ -158,11 +158,16 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
     for table in tables {
         let Some(id) = fault::id_of_table(&table.name) else { continue };
         let links = owners.remove(&id).unwrap_or_default();
+        // One that went away while we looked is as good as empty.
+        let gate = gate::read(kernel, id)?.unwrap_or_default();
+        let mut label: Option<Label> = table.comment.and_then(|comment| comment.parse().ok());
+        if let (Some(label), Some((timeout_ms, to_ms))) = (&mut label, gate.timer()) {
+            label.set_right(timeout_ms, to_ms);
+        }
         held.push(Held {
             id,
-            // One that went away while we looked is as good as empty.
-            gate: Some(gate::read(kernel, id)?.unwrap_or_default()),
-            label: table.comment.and_then(|comment| comment.parse().ok()),
+            gate: Some(gate),
+            label,
             netem: read_netem(kernel, id, &links)?,
             emulator: emulators.contains(&id),
             emulated: emulator::read_parameters(kernel, id)?,

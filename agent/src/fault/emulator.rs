@@ -288,8 +288,9 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
     let table = table(plan, entry);
     let worker = prepare(plan, &pair, &table)?;
     let gate = gate(plan);
-    let to_ms = gate.label.to_ms;
     gate.open(kernel)?;
+    // Its timer may have started later than its label says: large sets are loaded first.
+    let to_ms = clock::now_ms() + plan.timeout_ms;
     // What comes before it runs waits in its socket.
     worker.start(to_ms).map_err(|error| {
         failure(FailureKind::Kernel, format!("failed to start a thread: {error}"), None)

@@ -59,6 +59,7 @@ use super::{
     table_name,
 };
 use crate::{
+    clock,
     error::{Doing, KernelError},
     kernel::{self, Kernel},
     netlink::{
@@ -726,6 +727,8 @@ pub struct Contents {
     pub rules: Vec<(String, Vec<Expression>)>,
     /// What still matches.
     pub live: Vec<Element>,
+    /// When that was read, by [`clock`]: large sets take their time.
+    pub seen_ms: u64,
     /// The sets that say what is hit, by name.
     pub sets: BTreeMap<String, Vec<KeyRange>>,
 }
@@ -792,6 +795,13 @@ impl Contents {
         self.expressions().any(|one| matches!(one, Expression::Reject(_)))
     }
 
+    /// For how long it was opened, in milliseconds, and when that ends, by [`clock`]; `None` when it is closed
+    /// or has no end.
+    pub fn timer(&self) -> Option<(u64, u64)> {
+        let longest = self.live.iter().max_by_key(|element| element.remaining_ms)?;
+        Some((longest.timeout_ms?, self.seen_ms.saturating_add(longest.remaining_ms?)))
+    }
+
     /// For how much longer it is open, in milliseconds: `None` when it is closed, the maximum when it
     /// has no end.
     pub fn remaining_ms(&self) -> Option<u64> {
@@ -805,6 +815,7 @@ const FAMILIES: [Family; 2] = [Family::Netdev, Family::Inet];
 /// Reads a gate. `None` when there is none.
 pub fn read(kernel: &mut Kernel, id: FaultId) -> Result<Option<Contents>, KernelError> {
     let Some((family, live)) = find_live(kernel, id)? else { return Ok(None) };
+    let seen_ms = clock::now_ms();
     let name = table_name(id);
     let table = TableId { family, name: &name };
     let netfilter = &mut kernel.netfilter;
@@ -824,7 +835,7 @@ pub fn read(kernel: &mut Kernel, id: FaultId) -> Result<Option<Contents>, Kernel
             }
         }
     }
-    Ok(Some(Contents { chains, rules, live, sets }))
+    Ok(Some(Contents { chains, rules, live, seen_ms, sets }))
 }
 
 /// Reads only what still matches. `None` when there is no gate; empty when it is closed.

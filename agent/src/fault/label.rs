@@ -8,6 +8,9 @@ use pod_chaos_protocol::{Distance, Distribution, Interface, Netem, Slot};
 /// Raised when an older agent would misread a newer label.
 const VERSION: &str = "v1";
 
+/// What the kernel's timer may be off by: two ticks of the slowest configuration, 100 per second.
+const TICKS_MS: u64 = 20;
+
 /// The label, as text: `v1 netem eth0 from 123456 to 153456`, in milliseconds of [`crate::clock`]; then
 /// `normal/even` for what the kernel does not give back, the shapes of the delay and of the slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,17 @@ pub struct Label {
     pub to_ms: u64,
     /// The shapes of its delays, as far as they are not the even one.
     pub shapes: Shapes,
+}
+
+impl Label {
+    /// Corrects its times by the kernel's timer of `timeout_ms`, which ends the fault at `to_ms`. A label is
+    /// written before large sets are loaded, and the timer starts when they are.
+    pub fn set_right(&mut self, timeout_ms: u64, to_ms: u64) {
+        if to_ms > self.to_ms.saturating_add(TICKS_MS) {
+            self.to_ms = to_ms;
+            self.from_ms = to_ms.saturating_sub(timeout_ms);
+        }
+    }
 }
 
 /// The shapes of delays: the kernel takes tables, and gives none back.
@@ -189,6 +203,23 @@ mod tests {
         #[test]
         fn no_text_panics(text in ".{0,60}") {
             let _ = text.parse::<Label>();
+        }
+    }
+
+    #[test]
+    fn the_timer_is_believed_when_it_started_later() {
+        let at = |from_ms, to_ms| {
+            let text = format!("v1 partition eth0 from {from_ms} to {to_ms}");
+            text.parse::<Label>().unwrap()
+        };
+        let mut label = at(1_000, 6_000);
+        label.set_right(5_000, 6_490);
+        assert_eq!(label, at(1_490, 6_490));
+        // A tick is no difference, and no timer starts before its label is written.
+        for to_ms in [6_010, 5_500] {
+            let mut label = at(1_000, 6_000);
+            label.set_right(5_000, to_ms);
+            assert_eq!(label, at(1_000, 6_000));
         }
     }
 

@@ -34,6 +34,7 @@ tests! {
         is_chosen_where_the_kernel_has_no_netem;
     Emulator:
         refuses_what_only_netem_can_hit,
+        refuses_what_could_not_be_told_apart,
         holds_packets_for_the_delay,
         hits_some_ports_and_spares_others,
         hits_a_share_of_connections,
@@ -98,6 +99,24 @@ fn refuses_what_only_netem_can_hit() {
         assert!(refused.hint.as_deref().unwrap().contains(hint), "{refused:?}");
         pod.assert_clean();
     }
+}
+
+fn refuses_what_could_not_be_told_apart() {
+    let pod = Pod::new();
+    let asked = |id: &str, to: &str| {
+        let asked = by(plan_of(id, "20s", &json!({ "delay": "20ms" })), Backend::Userspace);
+        with(asked, &json!({ "egress": targets(&[to]) }))
+    };
+    let (agent, _) = pod.disrupt(&asked("00000001", PEER4));
+    // The mark has 26 bits of the id: of these two the same ones.
+    let events = pod.ask(&apply(&asked("04000000", "10.9.0.3")));
+    let refused = failure(&events);
+    assert_eq!(refused.kind, FailureKind::Conflict, "{refused}");
+    assert!(refused.message.contains("could not be told from those of 00000001"), "{refused}");
+    let (other, _) = pod.disrupt(&asked("04000001", "10.9.0.3"));
+    end(other);
+    end(agent);
+    pod.assert_clean();
 }
 
 fn hits_some_ports_and_spares_others() {

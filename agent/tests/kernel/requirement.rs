@@ -22,6 +22,8 @@ pub enum Needs {
     Netem,
     /// What only the agent does by itself, where the kernel has no netem or is not to use it.
     Emulator,
+    /// A seed for the dice, which the kernel's netem has from Linux 6.6 on.
+    Seeds,
     /// Links of VLANs.
     Vlan,
     /// A kernel without netem, to see it refused.
@@ -39,6 +41,14 @@ pub static LACKS: LazyLock<Option<String>> = LazyLock::new(|| {
     let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!word.is_empty()).then_some(word)
 });
+
+/// Whether this kernel's netem has seeds: Linux 6.6. The `tc` of these tests cannot ask.
+pub fn has_seeds() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (6, 6)
+}
 
 /// Whether this kernel has links of VLANs.
 static VLANS: LazyLock<bool> = LazyLock::new(|| {
@@ -77,6 +87,9 @@ impl Needs {
             (Self::Emulator, None) if backend() == Backend::NetdevEgress => Some(
                 "skipped: this kernel has netem; POD_CHAOS_BACKEND=userspace runs it".to_owned(),
             ),
+            (Self::Seeds, None) if backend() != Backend::Userspace && !has_seeds() => {
+                Some("skipped: no seeds of netem in this kernel".to_owned())
+            }
             (Self::Vlan, _) if !*VLANS => Some("skipped: no 8021q in this kernel".to_owned()),
             (Self::NoNetem, None) => Some("skipped: this kernel has netem".to_owned()),
             _ => None,

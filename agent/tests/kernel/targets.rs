@@ -310,10 +310,14 @@ fn ten_thousand_blocks() {
 
 fn ten_thousand_endpoints() {
     let (pod, _services) = pod_with_services();
-    let mut endpoints: Vec<String> =
-        (0..10_000).map(|n| format!("20.0.{}.{}:{}", n / 200, n % 200, 80 + n % 3)).collect();
+    // As long as they get, each a target of its own: a plan of more than a mebibyte.
+    let mut endpoints: Vec<String> = (0..10_000)
+        .map(|n| format!("[2001:db8:1234:5678:9abc:def0:1234:{n:x}]:{}-65535/tcp", 10_000 + n % 3))
+        .collect();
     endpoints.push("10.9.0.3:80".to_owned());
-    let traffic = json!({ "egress": [{ "name": "all", "endpoints": endpoints }] });
+    let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
+    let traffic = json!({ "egress": targets(&endpoints) });
+    assert!(traffic.to_string().len() > 1 << 20);
     let start = Instant::now();
     let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
     println!("in force after {:?}", start.elapsed());

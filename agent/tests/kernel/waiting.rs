@@ -59,7 +59,14 @@ fn exits_at_once_when_told_to() {
     let pod = Pod::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut agent = pod.agent("wait");
-        thread::sleep(Duration::from_millis(200));
+        // Until it takes care of signals, they end it as they end any process.
+        let status = format!("/proc/{}/status", agent.pid());
+        until("a signal that is taken care of", || {
+            let text = fs::read_to_string(&status).ok()?;
+            let blocked = text.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim();
+            let blocked = u64::from_str_radix(blocked, 16).ok()?;
+            (blocked >> (signal as i32 - 1) & 1 == 1).then_some(())
+        });
         agent.signal(signal);
         let status = until("exit", || agent.child.try_wait().unwrap());
         assert!(status.success(), "{signal}: {status}");
