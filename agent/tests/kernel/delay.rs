@@ -20,15 +20,16 @@ tests! {
     Delay:
         delays_ipv4_by_what_was_asked,
         delays_ipv6_and_spares_neighbour_discovery,
-        spreads_the_delay_by_the_jitter,
         leaves_other_interfaces_alone,
         leaves_tables_and_links_of_others_alone,
         hits_the_interface_that_was_asked_for,
         finds_the_interface_of_an_ipv6_only_pod,
         lets_jumbo_frames_through,
-        carries_a_bulk_transfer_unharmed,
         sends_nothing_of_its_own,
         gives_its_links_no_addresses;
+    Delay alone:
+        spreads_the_delay_by_the_jitter,
+        carries_a_bulk_transfer_unharmed;
     Netem:
         takes_less_than_a_millisecond,
         leaves_the_interfaces_own_qdisc_alone,

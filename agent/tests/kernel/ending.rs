@@ -17,14 +17,15 @@ use crate::{
 tests! {
     Namespaces:
         reverting_what_is_not_there_is_harmless;
-    Netem:
+    Netem alone:
         by_the_timer_when_the_serving_agent_is_killed,
         by_the_timer_when_all_agents_are_killed;
-    Delay:
+    Delay alone:
         by_the_timer,
         by_the_timer_when_input_ends,
+        by_the_timer_when_the_terminal_goes_away;
+    Delay:
         by_the_timer_when_nobody_reads_any_more,
-        by_the_timer_when_the_terminal_goes_away,
         by_request_on_the_same_stream,
         by_request_of_another_agent,
         by_someone_who_deletes_the_table,

@@ -23,11 +23,13 @@ tests! {
         delays_both_directions,
         delays_only_its_targets,
         ends_by_the_timer_when_all_agents_are_killed,
-        carries_a_bulk_transfer_into_the_pod_unharmed,
         packets_on_their_way_in_arrive_after_a_revert;
     Delay:
         delays_only_its_targets_on_the_way_out,
-        every_other_packet_is_late,
+        every_other_packet_is_late;
+    Netem alone:
+        carries_a_bulk_transfer_into_the_pod_unharmed;
+    Delay alone:
         leaves_what_is_not_hit_its_throughput;
 }
 

@@ -40,9 +40,9 @@ mod waiting;
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
-    // Tests measure time: one after the other, unless someone insists.
-    arguments.test_threads.get_or_insert(1);
-    let tests = [
+    // Most of the time they wait for packets.
+    arguments.test_threads.get_or_insert(4);
+    let mut tests = [
         carried::tests(),
         delay::tests(),
         emulator::tests(),
@@ -56,7 +56,10 @@ fn main() -> std::process::ExitCode {
         waiting::tests(),
     ]
     .concat_all();
-    libtest_mimic::run(&arguments, tests).exit_code()
+    // Who is to be alone waits for all that run.
+    tests.sort_by_key(|test| test.machine);
+    let trials = tests.into_iter().map(libtest_mimic::Trial::from).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 #[cfg(target_os = "linux")]

@@ -20,25 +20,27 @@ tests! {
         what_makes_no_sense_is_refused;
     Netem:
         each_is_what_tc_makes_of_it,
-        combinations_are_what_tc_makes_of_them,
+        combinations_are_what_tc_makes_of_them;
+    Netem alone:
         shapes_are_like_those_of_tc;
     Delay:
         a_table_gives_the_delays_it_says,
         the_largest_tables_are_taken,
-        correlation_ties_a_delay_to_the_one_before,
         loss_takes_its_part,
         chains_of_loss_take_their_part,
         marks_replace_losses,
         duplicates_arrive_twice,
         corruption_is_noticed_by_checksums,
         reordered_packets_are_not_delayed,
-        a_rate_takes_its_time,
-        overheads_and_cells_take_theirs,
-        slots_let_packets_out_together,
         the_limit_loses_what_is_above,
         all_of_them_are_reverted;
     Seeds:
         a_seed_repeats_the_losses;
+    Delay alone:
+        correlation_ties_a_delay_to_the_one_before,
+        a_rate_takes_its_time,
+        overheads_and_cells_take_theirs,
+        slots_let_packets_out_together;
 }
 
 fn plan(netem: &Value) -> Value {

@@ -1,4 +1,4 @@
-//! Packets with a number, one every millisecond, and when each of them left and arrived: what says when a
+//! Packets with a number, some every millisecond, and when each of them left and arrived: what says when a
 //! delay really ended.
 
 use std::{
@@ -43,8 +43,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// From the pod to its peer.
+    /// From the pod to its peer, one each millisecond.
     pub fn start(pod: &Pod) -> Self {
+        Self::of(pod, 1)
+    }
+
+    /// So many each millisecond.
+    pub fn of(pod: &Pod, each: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (inside, outside) = (pod.inside.path(), pod.outside.path());
         let socket = |namespace: &str, address: &str| {
@@ -76,8 +81,10 @@ impl Probe {
             let socket = socket(&inside, POD4);
             let mut sent = 0;
             while !stopped.load(Ordering::Relaxed) {
-                socket.send_to(&now_ms().to_ne_bytes(), (PEER4, PORT)).unwrap();
-                sent += 1;
+                for _ in 0..each {
+                    socket.send_to(&now_ms().to_ne_bytes(), (PEER4, PORT)).unwrap();
+                }
+                sent += each;
                 thread::sleep(INTERVAL);
             }
             sent

@@ -3,7 +3,8 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
-    sync::LazyLock,
+    sync::{LazyLock, RwLock},
+    time::Instant,
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
@@ -97,29 +98,83 @@ impl Needs {
     }
 }
 
-/// A test that is ignored, with the reason, where it cannot run.
-pub fn test(name: &'static str, needs: Needs, run: fn()) -> Trial {
-    Trial::ignorable_test(name, move || {
-        if let Some(reason) = needs.missing() {
+/// Whether others may run beside a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine {
+    /// Most of their time tests wait.
+    Shared,
+    /// It measures time so closely, or keeps the processors so busy, that nothing else may run.
+    Alone,
+}
+
+/// Held while a test runs: by one that is to be alone, for writing.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test, and what it takes to run it.
+pub struct Test {
+    pub name: &'static str,
+    pub needs: Needs,
+    pub machine: Machine,
+    pub run: fn(),
+}
+
+impl Test {
+    /// Runs it; ignored, with the reason, where it cannot run.
+    fn run(&self) -> Result<Completion, Failed> {
+        if let Some(reason) = self.needs.missing() {
             return Ok(Completion::ignored_with(reason));
         }
-        catch_unwind(AssertUnwindSafe(run)).map_err(|cause| {
+        let _turn = match self.machine {
+            Machine::Shared => (Some(MACHINE.read().unwrap()), None),
+            Machine::Alone => (None, Some(MACHINE.write().unwrap())),
+        };
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(self.run));
+        // The suite is to stay quick.
+        if std::env::var_os("POD_CHAOS_TIMES").is_some() {
+            eprintln!("{:6.1} s  {}", start.elapsed().as_secs_f64(), self.name);
+        }
+        outcome.map_err(|cause| {
             let text = cause.downcast_ref::<String>().cloned();
             let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
             Failed::from(text.unwrap_or_default())
         })?;
         Ok(Completion::Completed)
-    })
+    }
 }
 
-/// The tests of a module, each named after its function.
+impl From<Test> for Trial {
+    fn from(test: Test) -> Self {
+        Self::ignorable_test(test.name, move || test.run())
+    }
+}
+
+/// The tests of a module, each named after its function, by what they need; `Delay alone:` for those that
+/// others must not run beside.
 macro_rules! tests {
-    ($($needs:ident: $($name:ident),+ $(,)?);+ $(;)?) => {
+    ($($needs:ident $($alone:ident)?: $($name:ident),+ $(,)?);+ $(;)?) => {
         /// The tests of this module.
-        pub fn tests() -> Vec<libtest_mimic::Trial> {
-            use crate::requirement::{Needs, test};
-            vec![$($(test(stringify!($name), Needs::$needs, $name)),+),+]
+        pub fn tests() -> Vec<crate::requirement::Test> {
+            use crate::requirement::{Needs, Test, machine};
+            let mut all = Vec::new();
+            $(
+                let machine = machine!($($alone)?);
+                all.extend([$(
+                    Test { name: stringify!($name), needs: Needs::$needs, machine, run: $name }
+                ),+]);
+            )+
+            all
         }
     };
 }
 pub(crate) use tests;
+
+macro_rules! machine {
+    () => {
+        crate::requirement::Machine::Shared
+    };
+    (alone) => {
+        crate::requirement::Machine::Alone
+    };
+}
+pub(crate) use machine;
