@@ -1,6 +1,7 @@
 //! The engine of `kubectl pod-chaos`: breaks one chosen pod, on purpose, for a while.
 //!
 //! - [`cli`]: flags, as clap structs.
+//! - [`image`]: the agent's image as a file.
 //! - [`plan`]: flags become one validated plan; nothing past here is text.
 //! - [`cluster`]: the only place that talks to the API server.
 //! - [`command`]: what each subcommand does, step by step.
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod exit;
+pub mod image;
 pub mod plan;
 pub mod report;
 

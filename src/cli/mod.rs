@@ -4,9 +4,12 @@ mod agent;
 mod course;
 mod disrupt;
 mod faults;
+mod image;
 mod netem;
 mod partition;
 mod traffic;
+
+use std::num::NonZeroU32;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -14,6 +17,7 @@ pub use agent::{InstallArgs, UninstallArgs};
 pub use course::CourseArgs;
 pub use disrupt::DisruptArgs;
 pub use faults::{RevertArgs, StatusArgs};
+pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
@@ -55,6 +59,8 @@ pub enum Command {
     Status(StatusArgs),
     /// End faults now
     Revert(RevertArgs),
+    /// The agent's image, for nodes that no registry serves
+    Image(ImageCommand),
 }
 
 /// Flags that say which cluster and as whom, as kubectl has them.
@@ -98,6 +104,14 @@ pub struct NamespaceArgs {
     /// Namespace of the pod; the context's when not given
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<Namespace>,
+}
+
+/// Parses a count of which zero makes no sense.
+fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+    match text.parse::<u32>() {
+        Ok(count) => NonZeroU32::new(count).ok_or_else(|| "it has to be at least 1".to_owned()),
+        Err(_) => Err(format!("write a whole number from 1 to {}", u32::MAX)),
+    }
 }
 
 /// How the result is printed on stdout.

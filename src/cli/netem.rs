@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use clap::Args;
 use pod_chaos_protocol::{Chance, Distribution, Latency, Link, Loss, Percentage, Reorder, Slot};
 
+use super::at_least_one;
 use crate::plan::{Profile, distribution, slot};
 
 const DELAY: &str = "Delay";
@@ -69,7 +70,7 @@ pub struct NetemArgs {
     )]
     pub slot: Option<Slot>,
     /// Packets that are held at most; as many as the rest needs when not given
-    #[arg(long, value_name = "PACKETS", help_heading = LINK)]
+    #[arg(long, value_name = "PACKETS", value_parser = at_least_one, help_heading = LINK)]
     pub limit: Option<NonZeroU32>,
     /// Where the dice start, for a fault that can be repeated (Linux 6.6)
     #[arg(long, value_name = "NUMBER", help_heading = LINK)]

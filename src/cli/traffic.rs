@@ -5,6 +5,8 @@ use std::{num::NonZeroU32, str::FromStr};
 use clap::{Args, ValueEnum};
 use pod_chaos_protocol::{BadPorts, Endpoint, Interface, Ports, Protocol, Share};
 
+use super::at_least_one;
+
 /// Flags that say which packets are hit: all that are given must hold.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Traffic")]
@@ -40,7 +42,7 @@ pub struct TrafficArgs {
     #[arg(short, long = "iface", visible_alias = "interface", value_name = "NAME")]
     pub interfaces: Vec<Interface>,
     /// Hit one packet in so many
-    #[arg(long, value_name = "N", conflicts_with = "connections")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "connections")]
     pub every: Option<NonZeroU32>,
     /// Hit this share of connections, each wholly or not at all
     #[arg(long, value_name = "PERCENT")]

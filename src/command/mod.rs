@@ -2,6 +2,7 @@
 
 mod disrupt;
 mod fault;
+mod image;
 mod install;
 mod interrupt;
 mod partition;
@@ -25,6 +26,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
+        Command::Image(args) => image::run(args),
     }
 }
 

@@ -13,6 +13,11 @@ pub struct BadImage(String);
 pub struct Image(String);
 
 impl Image {
+    /// The agent of this version under the name that it has in files, which no registry knows.
+    pub fn local() -> Self {
+        Self(concat!("localhost/pod-chaos-agent:v", env!("CARGO_PKG_VERSION")).to_owned())
+    }
+
     /// The reference as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -26,14 +31,11 @@ impl Image {
 }
 
 impl Default for Image {
-    /// The agent of this version, under the name that `scripts/images` gives it. A release that has
-    /// a registry sets `POD_CHAOS_DEFAULT_IMAGE` when it is built.
+    /// The agent of this version: [`Image::local`], or, in a release that has a registry, what
+    /// `POD_CHAOS_DEFAULT_IMAGE` was when it was built, with the digest.
     fn default() -> Self {
-        Self(
-            option_env!("POD_CHAOS_DEFAULT_IMAGE")
-                .unwrap_or(concat!("localhost/pod-chaos-agent:v", env!("CARGO_PKG_VERSION")))
-                .to_owned(),
-        )
+        option_env!("POD_CHAOS_DEFAULT_IMAGE")
+            .map_or_else(Self::local, |name| Self(name.to_owned()))
     }
 }
 

@@ -5,6 +5,7 @@
 //! says why.
 
 mod deadline;
+mod image;
 mod install;
 mod kinds;
 mod lab;
@@ -78,6 +79,11 @@ const TESTS: &[(&str, Node, Test)] = &[
         "deadline::detached_faults_end_and_are_cleared",
         Node::Guest,
         deadline::detached_faults_end_and_are_cleared,
+    ),
+    (
+        "image::is_loaded_into_containerd_and_runs",
+        Node::Guest,
+        image::is_loaded_into_containerd_and_runs,
     ),
     ("kinds::every_kind_of_pod_works", Node::Guest, kinds::every_kind_of_pod_works),
     (

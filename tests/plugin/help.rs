@@ -14,6 +14,9 @@ fn every_help_text_is_as_reviewed() {
     for command in ["install", "uninstall", "disrupt", "partition", "status", "revert"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
+    for [command, action] in [["image", "save"], ["image", "load"]] {
+        assert_snapshot!(format!("help_{command}_{action}"), run(&[command, action, "--help"]));
+    }
 }
 
 #[test]
@@ -44,6 +47,8 @@ fn refuses_traffic_that_makes_no_sense() {
         ("not_a_protocol", ["--protocol", "sctp"]),
         ("loopback_target", ["--to", "127.0.0.1"]),
         ("every_packet", ["--every", "1"]),
+        ("no_packet", ["--every", "0"]),
+        ("half_a_packet", ["--every", "2.5"]),
         ("more_than_all_connections", ["--connections", "120"]),
     ] {
         assert_snapshot!(name, run(&[&["disrupt", "-p", "web", "-d", "9"], &args[..]].concat()));

@@ -7,6 +7,8 @@ mod docs;
 mod fake_api;
 mod faults;
 mod help;
+#[cfg(unix)]
+mod image;
 mod packaging;
 mod refusals;
 
