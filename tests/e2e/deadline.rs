@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, Namespace, Pod, Running, lab as lab_command, slow_for, text, wait_for},
+    lab::{Lab, Namespace, Pod, Running, slow_for, text, wait_for},
 };
 
 /// How far the end may be from the deadline, in seconds.
@@ -21,7 +21,7 @@ const GRAIN: f64 = 0.005;
 /// Runs a fault of 4 s, does something one second in, and measures how long packets were slow.
 fn survives(
     lab: &Lab,
-    meanwhile: fn(&Namespace, &Pod, &mut Running) -> Result<(), Failed>,
+    meanwhile: impl FnOnce(&Pod, &mut Running) -> Result<(), Failed>,
     exit: Option<i32>,
 ) -> Result<(), Failed> {
     let (space, pod) = lab.shared()?;
@@ -33,7 +33,7 @@ fn survives(
     let mut fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "4"])?;
     let in_force = Instant::now();
     sleep(Duration::from_secs(1));
-    meanwhile(space, &pod, &mut fault)?;
+    meanwhile(&pod, &mut fault)?;
     let (ended, said) = fault.finish()?;
     // A plugin that was killed ends before the fault does.
     sleep(Duration::from_secs(5).saturating_sub(in_force.elapsed()));
@@ -50,23 +50,23 @@ fn survives(
 }
 
 pub fn holds_when_all_live(lab: &Lab) -> Result<(), Failed> {
-    survives(lab, |_, _, _| Ok(()), Some(0))
+    survives(lab, |_, _| Ok(()), Some(0))
 }
 
 pub fn holds_when_the_plugin_is_killed(lab: &Lab) -> Result<(), Failed> {
-    survives(lab, |_, _, fault| fault.signal("KILL"), None)
+    survives(lab, |_, fault| fault.signal("KILL"), None)
 }
 
 /// Only the process that applied the fault: the waiting one clears up after it.
 pub fn holds_when_the_agent_is_killed(lab: &Lab) -> Result<(), Failed> {
-    survives(lab, |_, pod, _| kill_serving(pod), Some(0))
+    survives(lab, |pod, _| kill_serving(lab, pod), Some(0))
 }
 
 pub fn holds_when_all_processes_of_ours_are_killed(lab: &Lab) -> Result<(), Failed> {
     // The end of a container's first process is the end of them all.
-    let kill = |_: &Namespace, pod: &Pod, _: &mut Running| {
+    let kill = |pod: &Pod, _: &mut Running| {
         let pid = pod.pid(&pod.agent()?)?;
-        let output = lab_command(&["node", "guest", "--", "kill", "-9", &pid]);
+        let output = lab.node(&["kill", "-9", &pid]);
         check!(output.status.success(), "{}", text(&output));
         Ok(())
     };
@@ -74,9 +74,9 @@ pub fn holds_when_all_processes_of_ours_are_killed(lab: &Lab) -> Result<(), Fail
 }
 
 pub fn holds_when_the_app_container_is_killed(lab: &Lab) -> Result<(), Failed> {
-    let kill = |_: &Namespace, pod: &Pod, _: &mut Running| {
+    let kill = |pod: &Pod, _: &mut Running| {
         let before = pod.read()?;
-        let output = lab_command(&["node", "guest", "--", "kill", "-9", &pod.pid("nginx")?]);
+        let output = lab.node(&["kill", "-9", &pod.pid("nginx")?]);
         check!(output.status.success(), "{}", text(&output));
         wait_for("nginx to be started again", Duration::from_secs(15), || {
             pod.read().is_ok_and(|now| restarts(&now) > restarts(&before))
@@ -90,14 +90,14 @@ fn restarts(pod: &Value) -> Option<u64> {
 }
 
 /// SIGKILLs `pod-chaos-agent serve` in that pod and nothing else.
-fn kill_serving(pod: &Pod) -> Result<(), Failed> {
+fn kill_serving(lab: &Lab, pod: &Pod) -> Result<(), Failed> {
     let main = pod.pid(&pod.agent()?)?;
     let script = format!(
         "for p in $(pgrep -f 'pod-chaos-agent serve'); do \
            [ \"$(readlink /proc/$p/ns/pid)\" = \"$(readlink /proc/{main}/ns/pid)\" ] && kill -9 $p && echo $p; \
          done"
     );
-    let output = lab_command(&["node", "guest", "--", "sh", "-c", &script]);
+    let output = lab.node(&["sh", "-c", &script]);
     check!(!output.stdout.is_empty(), "no serving agent was found: {}", text(&output));
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     check,
-    lab::{Lab, lab as lab_command, text},
+    lab::{Lab, text},
 };
 
 /// The containerd of the guest.
@@ -27,10 +27,7 @@ pub fn is_loaded_into_containerd_and_runs(lab: &Lab) -> Result<(), Failed> {
         PathBuf::from,
     );
     let name = format!("localhost/loaded-by-a-test:{}", std::process::id());
-    let output = lab_command(&[
-        "node",
-        "guest",
-        "--",
+    let output = lab.node(&[
         &format!("{MACHINE}{}", env!("CARGO_BIN_EXE_kubectl-pod_chaos")),
         "image",
         "load",
@@ -48,18 +45,6 @@ pub fn is_loaded_into_containerd_and_runs(lab: &Lab) -> Result<(), Failed> {
     check!(output.status.success(), "{}", text(&output));
     let read = pod.read()?;
     check!(read["spec"]["ephemeralContainers"][0]["image"] == json!(name), "{read}");
-    lab_command(&[
-        "node",
-        "guest",
-        "--",
-        "ctr",
-        "--address",
-        SOCKET,
-        "-n",
-        "k8s.io",
-        "image",
-        "rm",
-        &name,
-    ]);
+    lab.node(&["ctr", "--address", SOCKET, "-n", "k8s.io", "image", "rm", &name]);
     Ok(())
 }

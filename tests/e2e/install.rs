@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, lab as lab_command, text, wait_for},
+    lab::{Lab, text, wait_for},
 };
 
 pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
@@ -31,7 +31,7 @@ pub fn replaces_a_dead_agent(lab: &Lab) -> Result<(), Failed> {
     let output = space.plugin(&["install", "-p", "nginx"]);
     check!(output.status.success(), "{}", text(&output));
     let first = pod.agent()?;
-    let output = lab_command(&["node", "guest", "--", "kill", "-9", &pod.pid(&first)?]);
+    let output = lab.node(&["kill", "-9", &pod.pid(&first)?]);
     check!(output.status.success(), "{}", text(&output));
     // At once: the kubelet does not know yet that the agent is dead.
     let output = space.plugin(&["install", "-p", "nginx"]);
@@ -69,7 +69,7 @@ pub fn asks_for_the_least(lab: &Lab) -> Result<(), Failed> {
     let output = space.plugin(&["install", "-p", "nginx"]);
     check!(output.status.success(), "{}", text(&output));
     let status = format!("/proc/{}/status", pod.pid(&pod.agent()?)?);
-    let output = lab_command(&["node", "guest", "--", "cat", &status]);
+    let output = lab.node(&["cat", &status]);
     let status = String::from_utf8_lossy(&output.stdout).into_owned();
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name));

@@ -44,7 +44,7 @@ pub fn every_kind_of_pod_works(lab: &Lab) -> Result<(), Failed> {
         ("shared-pids", json!({"shareProcessNamespace": true})),
     ];
     for (name, spec) in &pods {
-        space.create(name, crate::Node::Guest, &json!({"spec": spec}))?;
+        space.create(name, &json!({"spec": spec}))?;
     }
     for (name, _) in &pods {
         let outcome = works(&space, name);
@@ -72,7 +72,7 @@ fn works(space: &Namespace, name: &str) -> Result<(), Failed> {
         check!(pod.ephemeral()?.len() == 1, "no debug container");
     }
     let before = pod.network()?;
-    let fault = space.start(&["disrupt", "-p", name, "-d", "100", "-r", "10"])?;
+    let fault = space.start(&["disrupt", "-p", name, "-d", "100", "-r", "4"])?;
     let during = pod.ping()?;
     let (exit, said) = fault.finish()?;
     check!(exit == Some(0) && said.contains("clean: ended"), "{exit:?} {said}");

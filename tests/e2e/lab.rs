@@ -49,8 +49,10 @@ impl fmt::Display for Node {
     }
 }
 
-/// The lab that the tests were started in.
+/// The lab that the tests were started in, as seen by tests of one node.
 pub struct Lab {
+    /// Where pods are made.
+    home: Node,
     nodes: Vec<(String, String)>,
     shared: OnceLock<Namespace>,
 }
@@ -72,7 +74,18 @@ impl Lab {
         // The lab calls the node on this machine's own kernel `lab` or `native`.
         let kind = |name: &str| if name == "guest" { "guest" } else { "native" }.to_owned();
         let nodes = nodes.iter().map(|node| (kind(&name(node)), name(node))).collect();
-        Ok(Self { nodes, shared: OnceLock::new() })
+        Ok(Self { home: Node::Guest, nodes, shared: OnceLock::new() })
+    }
+
+    /// The same for tests of that node.
+    pub fn on(&self, home: Node) -> Self {
+        Self { home, nodes: self.nodes.clone(), shared: OnceLock::new() }
+    }
+
+    /// A command as root on the tests' node.
+    pub fn node(&self, command: &[&str]) -> Output {
+        let home = self.home.to_string();
+        lab(&[&["node", &home, "--"], command].concat())
     }
 
     /// Whether it has such a node.
@@ -86,10 +99,10 @@ impl Lab {
         self.nodes.iter().find(|(found, _)| *found == kind).map(|(_, name)| name.as_str())
     }
 
-    /// The IPv4 address of that node.
-    pub fn address(&self, node: Node) -> Option<String> {
+    /// The IPv4 address of the tests' node.
+    pub fn address(&self) -> Option<String> {
         let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
-        let output = kubectl(&["get", "node", self.node_name(node)?, "-o", path]);
+        let output = kubectl(&["get", "node", self.node_name(self.home)?, "-o", path]);
         let addresses = String::from_utf8_lossy(&output.stdout).into_owned();
         addresses.split_whitespace().find(|ip| ip.contains('.')).map(str::to_owned)
     }
@@ -117,9 +130,8 @@ impl Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("e2e-{}-{count}", std::process::id());
-        let node = |node| self.node_name(node).map(str::to_owned);
-        let nodes = [node(Node::Guest), node(Node::Native)];
-        let namespace = Namespace { nodes, name: name.clone() };
+        let node = self.node_name(self.home).map(str::to_owned);
+        let namespace = Namespace { node, name: name.clone() };
         apply(&json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "labels": labels},
@@ -134,8 +146,8 @@ impl Lab {
 
 /// A namespace of the test's own.
 pub struct Namespace {
-    /// The names of the guest and the native node.
-    nodes: [Option<String>; 2],
+    /// The node of its pods.
+    node: Option<String>,
     pub name: String,
 }
 
@@ -157,17 +169,17 @@ impl Namespace {
 
     /// The same with `change` merged into it.
     pub fn pod(&self, name: &str, change: &Value) -> Outcome<Pod> {
-        self.create(name, Node::Guest, change)?;
+        self.create(name, change)?;
         self.running(name)
     }
 
     /// Creates it and does not wait.
-    pub fn create(&self, name: &str, node: Node, change: &Value) -> Outcome {
+    pub fn create(&self, name: &str, change: &Value) -> Outcome {
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": self.name, "labels": {"app": name}},
             "spec": {
-                "nodeName": self.nodes[usize::from(node == Node::Native)],
+                "nodeName": self.node,
                 "terminationGracePeriodSeconds": 0,
                 "containers": [{
                     "name": "nginx",

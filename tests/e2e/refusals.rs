@@ -12,8 +12,8 @@ use libtest_mimic::Failed;
 use serde_json::json;
 
 use crate::{
-    Node, check,
-    lab::{Lab, Namespace, apply, kubectl, lab as lab_command, plugin, text, wait_for},
+    check,
+    lab::{Lab, Namespace, apply, kubectl, plugin, text, wait_for},
 };
 
 /// Checks exit code, words and that each refusal but a usage error gives a hint.
@@ -35,18 +35,11 @@ pub fn pods_that_cannot_be_hit(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     let not_found = ["Error from server (NotFound): pods \"nginx\" not found"];
     refused(&disrupt(&space, "nginx", &[]), 3, &not_found)?;
-    space.create("host", Node::Guest, &json!({"spec": {"hostNetwork": true, "containers": [
+    space.create("host", &json!({"spec": {"hostNetwork": true, "containers": [
         {"name": "app", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]}]}}))?;
-    space.create(
-        "pending",
-        Node::Guest,
-        &json!({"spec": {"nodeName": null, "nodeSelector": {"no": "node"}}}),
-    )?;
-    space.create(
-        "windows",
-        Node::Guest,
-        &json!({"spec": {"nodeName": null, "os": {"name": "windows"}}}),
-    )?;
+    space
+        .create("pending", &json!({"spec": {"nodeName": null, "nodeSelector": {"no": "node"}}}))?;
+    space.create("windows", &json!({"spec": {"nodeName": null, "os": {"name": "windows"}}}))?;
     let ready = ["wait", "--for=condition=Ready", "pod/host", "-n", &space.name, "--timeout=60s"];
     check!(kubectl(&ready).status.success(), "host is not ready");
     refused(&disrupt(&space, "host", &[]), 3, &["uses its node's network"])?;
@@ -68,14 +61,14 @@ pub fn pods_that_cannot_be_hit(lab: &Lab) -> Result<(), Failed> {
 }
 
 /// One that the kubelet reads from a file of its node; the API server has a copy to look at.
-pub fn a_static_pod(_: &Lab) -> Result<(), Failed> {
+pub fn a_static_pod(lab: &Lab) -> Result<(), Failed> {
     let name = format!("static-{}", std::process::id());
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"terminationGracePeriodSeconds": 0, "containers": [
             {"name": "app", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]}]}});
     let file = format!("/run/lab/static-pods/{name}.json");
-    let on_node = |script: &str| lab_command(&["node", "guest", "--", "sh", "-c", script]);
+    let on_node = |script: &str| lab.node(&["sh", "-c", script]);
     let written = on_node(&format!("printf '%s' '{pod}' >{file}"));
     check!(written.status.success(), "{}", text(&written));
     let copy = format!("{name}-guest");
@@ -173,7 +166,7 @@ pub fn an_image_that_cannot_be_pulled(lab: &Lab) -> Result<(), Failed> {
     let missing = ["does not have", "localhost/no-such-image:v1"];
     refused_soon("nginx", "localhost/no-such-image:v1", &missing)?;
     // A registry that has nothing: the runtime's own words are passed on.
-    let node = lab.address(Node::Guest).ok_or("the node has no address")?;
+    let node = lab.address().ok_or("the node has no address")?;
     let registry = Nothing::serve(&node)?;
     let image = format!("{registry}/no-such-image:v1");
     refused_soon("nginx-2", &image, &["can't be pulled", &image, "failed to pull"])?;

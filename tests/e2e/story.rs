@@ -27,7 +27,7 @@ pub fn delays_one_pod_and_not_the_other(lab: &Lab) -> Result<(), Failed> {
                 "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
             }))?;
         }
-        space.create(name, crate::Node::Guest, &json!({"spec": {"containers": [container]}}))?;
+        space.create(name, &json!({"spec": {"containers": [container]}}))?;
     }
     let (nginx, other, load) =
         (space.running("nginx")?, space.running("nginx-2")?, space.running("ab")?);
@@ -127,7 +127,7 @@ pub fn only_the_named_interface_is_hit(lab: &Lab) -> Result<(), Failed> {
 /// There the agent does itself what netem would.
 pub fn a_kernel_without_netem_is_no_obstacle(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
-    space.create("nginx", crate::Node::Native, &json!({}))?;
+    space.create("nginx", &json!({}))?;
     let pod = space.running("nginx")?;
     let (before, untouched) = (pod.ping()?, pod.network()?);
     let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "10"])?;
@@ -145,7 +145,7 @@ pub fn a_kernel_without_netem_is_no_obstacle(lab: &Lab) -> Result<(), Failed> {
 pub fn a_partition_cuts_off_its_target_only(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     for name in ["client", "target", "bystander"] {
-        space.create(name, crate::Node::Guest, &json!({}))?;
+        space.create(name, &json!({}))?;
     }
     let (client, target, bystander) =
         (space.running("client")?, space.running("target")?, space.running("bystander")?);
@@ -178,7 +178,7 @@ pub fn a_partition_cuts_off_its_target_only(lab: &Lab) -> Result<(), Failed> {
 pub fn a_target_is_late_and_others_are_not(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     for name in ["client", "target", "bystander"] {
-        space.create(name, crate::Node::Guest, &json!({}))?;
+        space.create(name, &json!({}))?;
     }
     let (client, target, bystander) =
         (space.running("client")?, space.running("target")?, space.running("bystander")?);
