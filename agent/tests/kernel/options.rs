@@ -472,7 +472,8 @@ fn slots_let_packets_out_together() {
         end(agent);
         assert_eq!(times.len(), 20, "{slot}");
         // Five of 1042 bytes are the first that are more than 4800.
-        let starts = times.windows(2).filter(|two| two[1] - two[0] > 20.0).count();
+        // Those of one slot come together; a busy machine may be late for a slot, but not for the next one.
+        let starts = times.windows(2).filter(|two| two[1] - two[0] > 8.0).count();
         assert!((3..=4).contains(&starts), "{slot}: {times:.0?}");
         assert_within(slot, *times.last().unwrap(), 105.0, 190.0);
     }

@@ -75,7 +75,7 @@ fn a_line_that_is_too_long() {
     agent.send_text(&"x".repeat(5_000_000));
     let events = agent.rest();
     assert_eq!(failure(&events).kind, FailureKind::BadRequest);
-    assert!(failure(&events).message.contains("at most 1048576 bytes"), "{events:?}");
+    assert!(failure(&events).message.contains("at most 4194304 bytes"), "{events:?}");
 }
 
 fn interfaces_that_do_not_exist() {
