@@ -40,12 +40,12 @@ tests! {
         keeps_the_mark_of_a_packet;
 }
 
-/// All arrived, none of them took less than `low`, and half of them no more than `high`: a busy machine may
+/// All arrived, none of them took less than `low`, and one of them no more than `high`: a busy machine may
 /// make any of them late, but none early.
 pub fn assert_times(times: &[f64], count: usize, low: f64, high: f64) {
     assert_eq!(times.len(), count, "{times:?}");
-    assert!(times.iter().all(|time| *time >= low), "less than {low}: {times:?}");
-    assert!(quantile(times, 0.5) <= high, "more than {high}: {times:?}");
+    let shortest = times.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(shortest >= low && shortest <= high, "{low} to {high} instead of {times:?}");
 }
 
 /// The time that this part of all do not exceed.
