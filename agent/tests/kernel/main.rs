@@ -21,6 +21,8 @@ mod options;
 #[cfg(target_os = "linux")]
 mod partition;
 #[cfg(target_os = "linux")]
+mod plans;
+#[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
 mod probe;
@@ -50,6 +52,7 @@ fn main() -> std::process::ExitCode {
         ingress::tests(),
         options::tests(),
         partition::tests(),
+        plans::tests(),
         refusal::tests(),
         side_by_side::tests(),
         targets::tests(),
