@@ -47,9 +47,14 @@ impl Held {
         self.remaining_ms() > 0
     }
 
+    /// Whether it is a process that does what it does.
+    pub fn needs_agent(&self) -> bool {
+        self.kind() == Kind::Emulated
+    }
+
     /// Whether the process has died that it needs: what its gate lets in goes its way.
     pub fn is_abandoned(&self) -> bool {
-        self.kind() == Kind::Emulated && !self.emulator && self.timer_ms() > 0
+        self.needs_agent() && !self.emulator && self.timer_ms() > 0
     }
 
     /// For how much longer, in milliseconds.

@@ -32,6 +32,8 @@ use crate::{
 /// How long after its deadline a fault's own agent has to clear it, in milliseconds. It needs a second when
 /// there are packets to let out, and some more when it only joins a fault that has just ended.
 const GRACE_MS: u64 = 5_000;
+/// When to look again at a fault that cannot be without its agent, in milliseconds.
+const LOOK_MS: u64 = 2_000;
 /// When to look again while another agent is at work, in milliseconds.
 const BUSY_MS: u64 = 500;
 /// When to look again after something could not be read or cleared, in milliseconds.
@@ -132,7 +134,9 @@ fn tidy_locked(now: u64) -> Result<Option<u64>, Failure> {
 /// When this one is to be cleared, if it is still there then.
 fn due_ms(fault: &Held, now: u64) -> u64 {
     if fault.is_live() {
-        return now.saturating_add(fault.remaining_ms()).saturating_add(GRACE_MS);
+        let over = now.saturating_add(fault.remaining_ms()).saturating_add(GRACE_MS);
+        // The kernel tells nobody when its agent dies.
+        return if fault.needs_agent() { over.min(now + LOOK_MS) } else { over };
     }
     if fault.is_abandoned() {
         return now;

@@ -27,7 +27,7 @@ use crate::{
     },
     probe::{Packet, Probe, now_ms},
     requirement::{LACKS, tests},
-    services::{Services, connect, echo, passes},
+    services::{Services, assert_only_hit, connect, echo},
 };
 
 tests! {
@@ -130,20 +130,18 @@ fn hits_some_ports_and_spares_others() {
     let (agent, status) = pod.disrupt(&with(asked, &traffic));
     assert_eq!(status.backend, Backend::Userspace);
     assert_eq!(status.traffic.unwrap().to_string(), "egress to 10.9.0.2:80, [fd00:9::2]:80/tcp");
-    for (what, hit) in [
-        ("tcp 10.9.0.2:80", true),
-        ("udp 10.9.0.2:80", true),
-        ("tcp [fd00:9::2]:80", true),
-        ("udp [fd00:9::2]:80", false),
-        ("tcp 10.9.0.2:81", false),
-        ("tcp [fd00:9::2]:81", false),
-        ("ping 10.9.0.2", false),
-        ("ping fd00:9::2", false),
-    ] {
-        assert_eq!(passes(&pod.inside, what), !hit, "{what}");
-    }
+    let hit = ["tcp 10.9.0.2:80", "udp 10.9.0.2:80", "tcp [fd00:9::2]:80"];
+    let spared = [
+        "udp [fd00:9::2]:80",
+        "tcp 10.9.0.2:81",
+        "tcp [fd00:9::2]:81",
+        "ping 10.9.0.2",
+        "ping fd00:9::2",
+    ];
+    let all = [&hit[..], &spared].concat();
+    assert_only_hit(&pod.inside, &all, &hit, "in force");
     end(agent);
-    assert!(passes(&pod.inside, "tcp 10.9.0.2:80"));
+    assert_only_hit(&pod.inside, &all, &[], "after it");
     pod.assert_clean();
 }
 
@@ -229,13 +227,19 @@ fn send(
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         ready.send(()).unwrap();
         let (mut numbers, mut times, mut buffer) = (Vec::new(), Vec::new(), vec![0; 2048]);
+        let mut over = None;
         loop {
             if let Ok(length) = socket.recv(&mut buffer) {
                 assert_eq!(length, size);
                 numbers.push(u32::from_ne_bytes(buffer[..4].try_into().unwrap()));
                 times.push(now_ms());
-            } else if all_sent.try_recv().is_ok() {
-                return (numbers, times);
+            } else {
+                // What comes first may wait until a busy machine lets the emulator run.
+                over = over.or(all_sent.try_recv().ok());
+                let patience = if numbers.is_empty() { 2 } else { 0 };
+                if over.is_some_and(|over: Instant| over.elapsed().as_secs() >= patience) {
+                    return (numbers, times);
+                }
             }
         }
     });
@@ -252,7 +256,7 @@ fn send(
                 thread::sleep(next.saturating_sub(start.elapsed()));
             }
         }
-        sent.send(()).unwrap();
+        sent.send(Instant::now()).unwrap();
         start_ms
     });
     let start = start.join().unwrap();

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
@@ -180,8 +181,9 @@ fn carries_a_bulk_transfer_into_the_pod_unharmed() {
 fn packets_on_their_way_in_arrive_after_a_revert() {
     let pod = Pod::new();
     let (mut agent, _) = pod.disrupt(&ingress("500ms", &[]));
-    let mut ping = pod.inside.command(&["ping", "-n", "-c", "5", "-i", "0.02", "-W", "3", PEER4]);
-    let ping = ping.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut ping = Command::new("ping");
+    ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "3", PEER4]).stdout(Stdio::piped());
+    let ping = pod.inside.start(ping);
     thread::sleep(Duration::from_millis(250));
     agent.send(&revert());
     agent.ended();

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use crate::{
     pod::{PEER4, PEER6, Pod, apply, partition, revert, status, targets, with},
     requirement::tests,
-    services::{Services, ask, connect, echo, is_timeout, passes},
+    services::{
+        IN_VAIN, PATIENCE, Services, ask, assert_only_hit, connect, connect_within, echo,
+        is_timeout, passes_within,
+    },
 };
 
 tests! {
@@ -56,14 +59,15 @@ fn dropped_connections_hang_and_go_on_later() {
         let mut bystander = connect(&pod.inside, other).unwrap();
         echo(&mut open).unwrap();
         let (mut agent, _) = pod.disrupt(&of_port_80("drop"));
-        assert!(is_timeout(connect(&pod.inside, to).unwrap_err()), "{to}");
+        assert!(is_timeout(connect_within(IN_VAIN, &pod.inside, to).unwrap_err()), "{to}");
+        open.set_read_timeout(Some(IN_VAIN)).unwrap();
         assert!(is_timeout(echo(&mut open).unwrap_err()), "{to}");
         echo(&mut bystander).unwrap();
         connect(&pod.inside, other).unwrap();
         agent.send(&revert());
         agent.ended();
         // What was sent meanwhile arrives with the next attempt.
-        open.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        open.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut late = [0; 5];
         open.read_exact(&mut late).unwrap();
         assert_eq!(&late, b"hello");
@@ -108,7 +112,7 @@ fn rejected_connections_are_refused_at_once() {
         assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
         assert_eq!(echo(&mut open).unwrap_err(), ErrorKind::ConnectionReset, "{to}");
         // The kernel tells who sends a datagram by itself, besides the ICMP message.
-        assert_eq!(ask(&pod.inside, to, 0).unwrap_err(), ErrorKind::PermissionDenied, "{to}");
+        assert_eq!(ask(&pod.inside, to).unwrap_err(), ErrorKind::PermissionDenied, "{to}");
         echo(&mut bystander).unwrap();
         connect(&pod.inside, other).unwrap();
         agent.send(&revert());
@@ -131,7 +135,7 @@ fn what_comes_in_is_rejected_too() {
                 pod.disrupt(&with(partition("00000001", "60s", "reject"), &traffic));
             let refused = connect(&pod.outside, to).unwrap_err();
             assert_eq!(refused, ErrorKind::ConnectionRefused, "{to} {traffic}");
-            assert_eq!(ask(&pod.outside, to, 0).unwrap_err(), ErrorKind::ConnectionRefused, "{to}");
+            assert_eq!(ask(&pod.outside, to).unwrap_err(), ErrorKind::ConnectionRefused, "{to}");
             assert_eq!(echo(&mut open).unwrap_err(), ErrorKind::ConnectionReset, "{to}");
             connect(&pod.outside, other).unwrap();
             agent.send(&revert());
@@ -184,7 +188,7 @@ fn a_kill_spares_what_is_not_hit() {
     for bystander in &mut bystanders {
         echo(bystander).unwrap();
     }
-    assert!(is_timeout(connect(&pod.inside, TCP[0]).unwrap_err()));
+    assert!(is_timeout(connect_within(IN_VAIN, &pod.inside, TCP[0]).unwrap_err()));
 }
 
 fn new_connections_only() {
@@ -198,10 +202,11 @@ fn new_connections_only() {
             let traffic = json!({ "egress": targets(&[":80"]) });
             let plan = also(with(partition("00000001", "60s", mode), &traffic), "new-only");
             let (mut agent, _) = pod.disrupt(&plan);
-            assert_eq!(connect(&pod.inside, to).unwrap_err(), want, "{to}");
+            let found = connect_within(IN_VAIN, &pod.inside, to).unwrap_err();
+            assert_eq!(found, want, "{to}");
             echo(&mut open).unwrap();
             // No packet of UDP opens a connection.
-            ask(&pod.inside, to, 0).unwrap();
+            ask(&pod.inside, to).unwrap();
             // A server's answer to an opening packet is none itself.
             connect(&pod.outside, inwards).unwrap();
             agent.send(&revert());
@@ -220,13 +225,14 @@ fn by_the_timer_when_all_agents_are_killed() {
         agent.sigkill();
         let mut passed = None;
         while start.elapsed() < Duration::from_secs(4) && passed.is_none() {
-            passed = passes(&pod.inside, "ping 10.9.0.2").then(|| start.elapsed());
+            passed = passes_within(IN_VAIN, &pod.inside, "ping 10.9.0.2").then(|| start.elapsed());
         }
         let passed = passed.expect("the end");
         println!("{mode}: the first packet passed after {passed:?}");
         assert!(passed >= Duration::from_millis(1400) && passed < Duration::from_millis(2500));
         // What is left hits nothing, and the next agent clears it.
-        assert!(TCP.iter().all(|to| passes(&pod.inside, &format!("tcp {to}"))));
+        let all = TCP.map(|to| format!("tcp {to}"));
+        assert_only_hit(&pod.inside, &all.each_ref().map(String::as_str), &[], "at the end");
         let events = pod.ask(&revert());
         let ended = events.iter().find(|event| matches!(event, Event::Ended { .. }));
         assert!(matches!(ended, Some(Event::Ended { by: Ending::Timer, .. })), "{events:?}");

@@ -225,11 +225,8 @@ impl ReadOnly {
 
     /// Starts `serve` there.
     fn serve(&self, pod: &Pod) -> Agent {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.0.id()));
-        command.arg(format!("--net={}", pod.inside.path()));
-        command.args(["--", &agent_path(), "serve"]);
-        let mut agent = Agent::start(command);
+        let place = format!("--mount=/proc/{}/ns/mnt", self.0.id());
+        let mut agent = pod.start(&["nsenter", &place, "--", &agent_path(), "serve"]);
         agent.hello();
         agent
     }

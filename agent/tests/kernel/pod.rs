@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    os::fd::AsRawFd,
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
     thread::{self, JoinHandle},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use nix::{
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -27,23 +28,22 @@ pub const PEER6: &str = "fd00:9::2";
 /// How long anything may take that should be there at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A network namespace, held by a process that sleeps.
-pub struct Namespace(Child);
+/// A network namespace. Programs that are started in it are started by threads that are in it: that takes
+/// no program of its own, which counts where the kernel is itself one.
+pub struct Namespace(fs::File);
 
 impl Namespace {
     fn new() -> Self {
-        let child = Command::new("unshare").args(["--net", "sleep", "3600"]).spawn().unwrap();
-        let namespace = Self(child);
-        let own = fs::read_link("/proc/self/ns/net").unwrap();
-        until("a network namespace", || {
-            fs::read_link(namespace.path()).ok().filter(|link| *link != own)
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            fs::File::open("/proc/thread-self/ns/net").unwrap()
         });
-        namespace
+        Self(made.join().unwrap())
     }
 
     /// Where the kernel shows it.
     pub fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
     /// Runs this in it. A thread may change its namespace; its sockets stay there.
@@ -51,18 +51,16 @@ impl Namespace {
         &self,
         run: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let path = self.path();
+        let namespace = self.0.try_clone().unwrap();
         thread::spawn(move || {
-            setns(fs::File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
             run()
         })
     }
 
-    /// A command in it.
-    pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path())).arg("--").args(words);
-        command
+    /// Starts a command in it.
+    pub fn start(&self, mut command: Command) -> Child {
+        self.spawn(move || command.spawn().unwrap()).join().unwrap()
     }
 
     /// Runs a command in it that must succeed, and returns what it prints.
@@ -74,7 +72,8 @@ impl Namespace {
 
     /// Runs a command in it.
     pub fn try_run(&self, line: &str) -> Output {
-        self.command(&["sh", "-c", line]).output().unwrap()
+        let line = line.to_owned();
+        self.spawn(move || Command::new("sh").args(["-c", &line]).output().unwrap()).join().unwrap()
     }
 
     /// What a command in it prints as JSON; nothing is an empty array.
@@ -88,13 +87,6 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A pod and what it is connected to.
 pub struct Pod {
     pub inside: Namespace,
@@ -105,7 +97,10 @@ impl Pod {
     /// With IPv4 and IPv6 on `eth0`, and a default route over it.
     pub fn new() -> Self {
         let pod = Self { inside: Namespace::new(), outside: Namespace::new() };
-        pod.inside.run("ip link set lo up");
+        for end in [&pod.inside, &pod.outside] {
+            // Nobody else can have their addresses; to look for that takes a second or two.
+            end.run("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; ip link set lo up");
+        }
         pod.connect("eth0", "10.9.0", "fd00:9:");
         pod.inside
             .run(&format!("ip route add default via {PEER4}; ip -6 route add default via {PEER6}"));
@@ -118,7 +113,7 @@ impl Pod {
             "ip link add {name} type veth peer name {name} netns {} &&
              ip addr add {prefix4}.1/24 dev {name} && ip addr add {prefix6}:1/64 dev {name} nodad &&
              ip link set {name} up",
-            self.outside.0.id()
+            self.outside.path()
         ));
         self.outside.run(&format!(
             "ip addr add {prefix4}.2/24 dev {name} && ip addr add {prefix6}:2/64 dev {name} nodad &&
@@ -137,7 +132,15 @@ impl Pod {
 
     /// Starts an agent in it.
     pub fn agent(&self, subcommand: &str) -> Agent {
-        Agent::start(self.inside.command(&[&agent_path(), subcommand]))
+        self.start(&[&agent_path(), subcommand])
+    }
+
+    /// Starts an agent in it by these words.
+    pub fn start(&self, words: &[&str]) -> Agent {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Agent::new(self.inside.start(command))
     }
 
     /// Starts `serve` and asks for a fault; returns once it is in force.
@@ -295,13 +298,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn new(mut child: Child) -> Self {
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {

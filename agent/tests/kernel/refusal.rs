@@ -6,10 +6,7 @@ use pod_chaos_protocol::{Backend, Event, FailureKind};
 use serde_json::json;
 
 use crate::{
-    pod::{
-        Agent, Pod, agent_path, apply, by, failure, on, partition, parts, plan, status, targets,
-        with,
-    },
+    pod::{Pod, agent_path, apply, by, failure, on, partition, parts, plan, status, targets, with},
     requirement::tests,
 };
 
@@ -184,10 +181,8 @@ fn partitions_that_make_no_sense() {
 
 fn a_container_without_net_admin() {
     let pod = Pod::new();
-    let mut command: Command =
-        pod.inside.command(&["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]);
-    command.args([&agent_path(), "serve"]);
-    let mut agent = Agent::start(command);
+    let without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    let mut agent = pod.start(&[&without[..], &[&agent_path(), "serve"]].concat());
     agent.hello();
     agent.send(&apply(&plan("00000001", "1s", "1ms")));
     let events = agent.rest();

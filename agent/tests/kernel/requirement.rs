@@ -107,6 +107,9 @@ pub enum Machine {
     Alone,
 }
 
+/// How often a test that measures may do so until the figures are right.
+const MEASUREMENTS: u32 = 3;
+
 /// Held while a test runs: by one that is to be alone, for writing.
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -129,7 +132,15 @@ impl Test {
             Machine::Alone => (None, Some(MACHINE.write().unwrap())),
         };
         let start = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(self.run));
+        let mut outcome = catch_unwind(AssertUnwindSafe(self.run));
+        // What else the machine does can spoil a measurement, but not mend it.
+        let tries = if self.machine == Machine::Alone { MEASUREMENTS } else { 1 };
+        for _ in 1..tries {
+            if outcome.is_err() {
+                println!("{}: measured again", self.name);
+                outcome = catch_unwind(AssertUnwindSafe(self.run));
+            }
+        }
         // The suite is to stay quick.
         if std::env::var_os("POD_CHAOS_TIMES").is_some() {
             eprintln!("{:6.1} s  {}", start.elapsed().as_secs_f64(), self.name);

@@ -4,17 +4,19 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::pod::Namespace;
+use crate::pod::{Namespace, until};
 
-/// How long an answer may take; on the wire of a test it takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long to wait for an answer that should not come; on the wire of a test it takes microseconds.
+pub const IN_VAIN: Duration = Duration::from_millis(400);
+/// And for one that should, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Servers in a namespace that send back what they get.
 pub struct Services {
@@ -90,10 +92,19 @@ pub fn is_timeout(kind: ErrorKind) -> bool {
 
 /// Opens a connection; what it says when it cannot.
 pub fn connect(namespace: &Namespace, to: &str) -> Result<TcpStream, ErrorKind> {
+    connect_within(PATIENCE, namespace, to)
+}
+
+/// Opens a connection, and gives it and what is read from it that long.
+pub fn connect_within(
+    patience: Duration,
+    namespace: &Namespace,
+    to: &str,
+) -> Result<TcpStream, ErrorKind> {
     let to: SocketAddr = to.parse().unwrap();
-    let connect = move || TcpStream::connect_timeout(&to, PATIENCE).map_err(|error| error.kind());
+    let connect = move || TcpStream::connect_timeout(&to, patience).map_err(|error| error.kind());
     let stream = namespace.spawn(connect).join().unwrap()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
     Ok(stream)
 }
 
@@ -104,13 +115,28 @@ pub fn echo(stream: &mut TcpStream) -> Result<(), ErrorKind> {
     stream.read_exact(&mut answer).map_err(|error| error.kind())
 }
 
-/// Sends a datagram, from this port or any, and waits for it to come back.
-pub fn ask(namespace: &Namespace, to: &str, from_port: u16) -> Result<(), ErrorKind> {
+/// Sends a datagram and waits for it to come back.
+pub fn ask(namespace: &Namespace, to: &str) -> Result<(), ErrorKind> {
+    ask_within(PATIENCE, namespace, to, 0)
+}
+
+/// Sends a datagram, from this port or any.
+fn ask_within(
+    patience: Duration,
+    namespace: &Namespace,
+    to: &str,
+    from_port: u16,
+) -> Result<(), ErrorKind> {
+    // Two sockets cannot have one port.
+    static OWN_PORT: Mutex<()> = Mutex::new(());
+    let _turn = (from_port != 0).then(|| OWN_PORT.lock().unwrap());
     let to: SocketAddr = to.parse().unwrap();
     let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
     let ask = move || {
-        let socket = UdpSocket::bind(SocketAddr::new(any.ip(), from_port))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        // What another thread starts has this one's sockets too, until it runs.
+        let own = SocketAddr::new(any.ip(), from_port);
+        let socket = until("a free port", || UdpSocket::bind(own).ok());
+        socket.set_read_timeout(Some(patience))?;
         socket.connect(to)?;
         socket.send(b"hello")?;
         socket.recv(&mut [0; 16]).map(|_| ())
@@ -118,17 +144,36 @@ pub fn ask(namespace: &Namespace, to: &str, from_port: u16) -> Result<(), ErrorK
     namespace.spawn(ask).join().unwrap().map_err(|error| error.kind())
 }
 
-/// Something that is tried to see whether it passes: `tcp 10.9.0.2:80`, `udp 10.9.0.2:53`,
+/// Tries whether something passes, for that long: `tcp 10.9.0.2:80`, `udp 10.9.0.2:53`,
 /// `udp 10.9.0.2:53 from 1234`, `ping 10.9.0.2`.
-pub fn passes(namespace: &Namespace, what: &str) -> bool {
+pub fn passes_within(patience: Duration, namespace: &Namespace, what: &str) -> bool {
     match what.split(' ').collect::<Vec<_>>()[..] {
-        ["tcp", to] => connect(namespace, to).and_then(|mut stream| echo(&mut stream)).is_ok(),
-        ["udp", to] => ask(namespace, to, 0).is_ok(),
-        ["udp", to, "from", port] => ask(namespace, to, port.parse().unwrap()).is_ok(),
+        ["tcp", to] => {
+            connect_within(patience, namespace, to).and_then(|mut stream| echo(&mut stream)).is_ok()
+        }
+        ["udp", to] => ask_within(patience, namespace, to, 0).is_ok(),
+        ["udp", to, "from", port] => {
+            ask_within(patience, namespace, to, port.parse().unwrap()).is_ok()
+        }
         ["ping", to] => {
-            let output = namespace.try_run(&format!("ping -n -c 1 -W 0.4 {to}"));
-            output.status.success()
+            let seconds = patience.as_secs_f64();
+            namespace.try_run(&format!("ping -n -c 1 -W {seconds} {to}")).status.success()
         }
         _ => panic!("{what}"),
     }
+}
+
+/// Of all that is tried, exactly `hit` does not pass.
+pub fn assert_only_hit(namespace: &Namespace, all: &[&str], hit: &[&str], when: &str) {
+    let is_hit = |what: &str| {
+        let patience = if hit.contains(&what) { IN_VAIN } else { PATIENCE };
+        !passes_within(patience, namespace, what)
+    };
+    // Beside each other: what does not pass takes its time to say so.
+    let found: Vec<&str> = thread::scope(|scope| {
+        let tried: Vec<_> =
+            all.iter().map(|what| (what, scope.spawn(move || is_hit(what)))).collect();
+        tried.into_iter().filter_map(|(what, is)| is.join().unwrap().then_some(*what)).collect()
+    });
+    assert_eq!(found, hit, "{when}");
 }

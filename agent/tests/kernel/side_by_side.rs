@@ -7,7 +7,7 @@ use crate::{
     delay::{assert_times, transfer},
     pod::{PEER4, Pod, apply, failure, partition, parts, plan, revert, status, targets, with},
     requirement::tests,
-    services::{Services, passes},
+    services::{IN_VAIN, Services, assert_only_hit, passes_within},
 };
 
 tests! {
@@ -36,17 +36,16 @@ fn what_has_no_packet_in_common_runs_side_by_side() {
         &json!({ "egress": targets(&["10.9.0.2:81", "fd00:9::2"]) }),
     );
     let (mut second, _) = pod.disrupt(&reject);
-    let passing =
-        |ports: [u16; 3]| ports.map(|port| passes(&pod.inside, &format!("tcp {PEER4}:{port}")));
-    assert_eq!(passing([80, 81, 82]), [false, false, true]);
+    let all = ["tcp 10.9.0.2:80", "tcp 10.9.0.2:81", "tcp 10.9.0.2:82"];
+    assert_only_hit(&pod.inside, &all, &all[..2], "two in force");
     let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!(faults.len(), 2);
     first.send(&revert());
     first.ended();
-    assert_eq!(passing([80, 81, 82]), [true, false, true]);
+    assert_only_hit(&pod.inside, &all, &all[1..2], "one in force");
     second.send(&revert());
     second.ended();
-    assert_eq!(passing([80, 81, 82]), [true, true, true]);
+    assert_only_hit(&pod.inside, &all, &[], "none in force");
     pod.assert_clean();
 }
 
@@ -84,7 +83,7 @@ fn what_is_in_the_way_is_replaced() {
         "{replaced:?}"
     );
     assert!(matches!(agent.next(), Some(Event::InForce { .. })));
-    assert!(!passes(&pod.inside, "tcp 10.9.0.2:81"));
+    assert!(!passes_within(IN_VAIN, &pod.inside, "tcp 10.9.0.2:81"));
     // Its own agent says so, and what was not in the way stays.
     first.ended();
     assert_eq!(pod.leftovers(), ["pod-chaos-00000003", "pod-chaos-00000002"]);
@@ -120,7 +119,8 @@ fn a_delay_beside_a_partition() {
     let (_delay, _) = pod.disrupt(&delay_to("00000001", "50ms", &["10.9.0.2/icmp"]));
     let (_cut, _) = pod.disrupt(&drop_to("00000002", &["10.9.0.2:80"]));
     assert_times(&pod.ping(PEER4, 5, "0.05"), 5, 49.9, 56.0);
-    assert!(!passes(&pod.inside, "tcp 10.9.0.2:80") && passes(&pod.inside, "tcp 10.9.0.2:81"));
+    let tried = ["tcp 10.9.0.2:80", "tcp 10.9.0.2:81"];
+    assert_only_hit(&pod.inside, &tried, &tried[..1], "both in force");
 }
 
 fn a_delay_is_replaced() {

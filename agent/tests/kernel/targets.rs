@@ -7,9 +7,9 @@ use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{Namespace, PEER4, PEER6, Pod, partition, revert, status, targets, until, with},
+    pod::{Namespace, PEER4, PEER6, Pod, partition, revert, status, targets, with},
     requirement::tests,
-    services::{Services, connect, echo, passes},
+    services::{IN_VAIN, PATIENCE, Services, assert_only_hit, connect_within, echo, passes_within},
 };
 
 tests! {
@@ -79,14 +79,12 @@ fn assert_hits(traffic: &Value, hit: &[&str]) {
 }
 
 fn assert_hits_in(pod: &Pod, traffic: &Value, hit: &[&str]) {
-    let not_passing =
-        || -> Vec<&str> { INSIDE.into_iter().filter(|what| !passes(&pod.inside, what)).collect() };
-    until("services that answer", || not_passing().is_empty().then_some(()));
+    assert_only_hit(&pod.inside, &INSIDE, &[], "before");
     let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), traffic));
-    assert_eq!(not_passing(), hit, "{traffic}");
+    assert_only_hit(&pod.inside, &INSIDE, hit, &traffic.to_string());
     agent.send(&revert());
     agent.ended();
-    assert_eq!(not_passing(), Vec::<&str>::new(), "after {traffic}");
+    assert_only_hit(&pod.inside, &INSIDE, &[], &format!("after {traffic}"));
 }
 
 fn addresses() {
@@ -210,12 +208,10 @@ fn everything_but_loopback_and_neighbour_discovery() {
     assert_hits_in(&pod, &all, &INSIDE);
     for mode in ["drop", "reject"] {
         let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", mode), &all));
-        for what in loopback {
-            assert!(passes(&pod.inside, what), "{what} with {mode}");
-        }
+        assert_only_hit(&pod.inside, &loopback, &[], mode);
         // Who asks for the pod as a neighbour is answered: it stays on its network.
         pod.outside.run("ip -6 neigh flush dev eth0");
-        assert!(!passes(&pod.outside, "ping fd00:9::1"), "{mode}");
+        assert!(!passes_within(IN_VAIN, &pod.outside, "ping fd00:9::1"), "{mode}");
         let neighbours = pod.outside.run("ip -6 neigh show fd00:9::1 dev eth0");
         assert!(neighbours.contains("lladdr"), "{mode}: {neighbours}");
         agent.send(&revert());
@@ -248,13 +244,12 @@ fn what_comes_in() {
             traffic["ingress"] = json!([]);
         }
         let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
-        let found: Vec<_> =
-            (0..from_outside.len()).filter(|at| !passes(&pod.outside, from_outside[*at])).collect();
-        assert_eq!(found, hit, "{traffic}");
+        let hit: Vec<_> = hit.into_iter().map(|at| from_outside[at]).collect();
+        assert_only_hit(&pod.outside, &from_outside, &hit, &traffic.to_string());
         agent.send(&revert());
         agent.ended();
     }
-    assert!(from_outside.iter().all(|what| passes(&pod.outside, what)));
+    assert_only_hit(&pod.outside, &from_outside, &[], "at the end");
 }
 
 fn conditions_are_all_met() {
@@ -300,7 +295,8 @@ fn ten_thousand_blocks() {
     agent.send(&crate::pod::apply(&with(partition("00000001", "60s", "drop"), &traffic)));
     let status = agent.in_force();
     println!("in force after {:?}", start.elapsed());
-    assert!(passes(&pod.inside, "tcp 10.9.0.2:80") && !passes(&pod.inside, "tcp 10.9.0.3:80"));
+    let tried = ["tcp 10.9.0.2:80", "tcp 10.9.0.3:80"];
+    assert_only_hit(&pod.inside, &tried, &tried[1..], "with all of them");
     // What is loaded before does not run down the clock: the last step arms it.
     assert!(status.remaining_ms > 59_000, "{}", status.remaining_ms);
     agent.send(&revert());
@@ -321,7 +317,8 @@ fn ten_thousand_endpoints() {
     let start = Instant::now();
     let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
     println!("in force after {:?}", start.elapsed());
-    assert!(passes(&pod.inside, "tcp 10.9.0.2:80") && !passes(&pod.inside, "tcp 10.9.0.3:80"));
+    let tried = ["tcp 10.9.0.2:80", "tcp 10.9.0.3:80"];
+    assert_only_hit(&pod.inside, &tried, &tried[1..], "with all of them");
     agent.send(&revert());
     agent.ended();
 }
@@ -351,19 +348,21 @@ fn a_share_of_connections_wholly_or_not_at_all() {
         let to = format!("{peer}:80");
         // Beside each other: half of them wait for an answer in vain.
         let mut open: Vec<_> = thread::scope(|scope| {
-            let tries: Vec<_> =
-                (0..COUNT).map(|_| scope.spawn(|| connect(&pod.inside, &to).ok())).collect();
+            let tries: Vec<_> = (0..COUNT)
+                .map(|_| scope.spawn(|| connect_within(IN_VAIN, &pod.inside, &to).ok()))
+                .collect();
             tries.into_iter().filter_map(|one| one.join().unwrap()).collect()
         });
         println!("{} of {COUNT} connections to {peer} were let through", open.len());
         // Four standard deviations.
         assert!((30..=70).contains(&open.len()), "{}", open.len());
         for stream in &mut open {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             for _ in 0..10 {
                 echo(stream).expect("a connection is hit wholly or not at all");
             }
         }
-        assert!(passes(&pod.inside, &format!("ping {other}")));
+        assert_only_hit(&pod.inside, &[&format!("ping {other}")], &[], "the other address");
         agent.send(&revert());
         agent.ended();
     }
@@ -380,10 +379,9 @@ fn several_interfaces() {
             pod.disrupt(&with(partition("00000001", "60s", mode), &traffic));
         let names: Vec<_> = in_force.interfaces.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["eth0", "net1"]);
-        let passing = |what| passes(&pod.inside, what);
-        assert!(!passing("tcp 10.9.0.2:80") && !passing("tcp 10.9.1.2:80"), "{mode}");
-        assert!(passing("tcp 10.9.2.2:80") && passing("tcp [fd00:9:2::2]:80"), "{mode}");
-        assert!(passing("udp 10.9.1.2:80"), "{mode}");
+        let hit = ["tcp 10.9.0.2:80", "tcp 10.9.1.2:80"];
+        let spared = ["tcp 10.9.2.2:80", "tcp [fd00:9:2::2]:80", "udp 10.9.1.2:80"];
+        assert_only_hit(&pod.inside, &[&hit[..], &spared].concat(), &hit, mode);
         let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
         assert_eq!(faults[0].interfaces, in_force.interfaces);
         agent.send(&revert());

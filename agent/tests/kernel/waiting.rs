@@ -79,7 +79,7 @@ fn exits_at_once_when_told_to() {
 /// Starts `wait` as process 1 of a process namespace, and returns it with its process id outside.
 fn process_1(pod: &Pod, script: &str) -> (Agent, String) {
     let line = format!("exec unshare --pid --fork --kill-child --mount-proc sh -c '{script}'");
-    let agent = Agent::start(pod.inside.command(&["sh", "-c", &line]));
+    let agent = pod.start(&["sh", "-c", &line]);
     let children = format!("/proc/{0}/task/{0}/children", agent.child.id());
     let pid = until("process 1", || {
         let pid = fs::read_to_string(&children).ok()?.trim().to_owned();
