@@ -3,14 +3,14 @@
 use std::{io, time::Duration};
 
 use pod_chaos_protocol::{
-    Backend, Direction, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface,
-    PartitionMode, Plan,
+    Backend, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface, PartitionMode,
+    Plan,
 };
 
 use crate::{
     backend,
     error::{Doing, failure},
-    fault::{clear::undone, connections, emulator, label::Label, netem, partition},
+    fault::{clear::undone, connections, emulator, label::Label, netem, partition, prio},
     interface,
     kernel::{self, Kernel},
     lock::Lock,
@@ -61,6 +61,7 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
 /// A fault that can be made, as far as is known without trying.
 enum Prepared {
     Netem(netem::Plan, Backend),
+    Prio(prio::Plan),
     Emulated(emulator::Plan),
     Partition(partition::Plan),
 }
@@ -74,14 +75,15 @@ impl Prepared {
         let (id, traffic, time) = (plan.id, plan.traffic.clone(), plan.running_time);
         match &plan.fault {
             Fault::Netem(fault) => {
-                let hit = |direction: &Direction| traffic.peers(*direction).is_some();
-                let directions: Vec<_> = Direction::BOTH.into_iter().filter(hit).collect();
+                let directions = traffic.directions();
                 let backend = backend::choose(kernel, fault.backend, &directions)?;
                 let plan = netem::Plan::new(id, interfaces, traffic, fault.netem.clone(), time)?;
-                if backend == Backend::Userspace {
-                    return emulator::Plan::new(plan).map(Self::Emulated);
+                match backend {
+                    Backend::Userspace => return emulator::Plan::new(plan).map(Self::Emulated),
+                    Backend::Prio => return prio::Plan::new(plan).map(Self::Prio),
+                    _ => {}
                 }
-                if backend != backend::by_netem(&directions) {
+                if backend != Backend::by_netem(&directions) {
                     let message = format!("this agent cannot do such a fault by {backend:?}");
                     return Err(failure(FailureKind::BadRequest, message, None));
                 }
@@ -101,6 +103,7 @@ impl Prepared {
     fn interfaces(&self) -> &[(Interface, Link)] {
         match self {
             Self::Netem(plan, _) => &plan.interfaces,
+            Self::Prio(plan) => plan.interfaces(),
             Self::Emulated(plan) => std::slice::from_ref(&plan.interface),
             Self::Partition(plan) => &plan.interfaces,
         }
@@ -110,6 +113,7 @@ impl Prepared {
         match self {
             Self::Netem(_, backend) => *backend,
             Self::Emulated(_) => Backend::Userspace,
+            Self::Prio(_) => Backend::Prio,
             Self::Partition(plan) => match plan.partition.mode {
                 PartitionMode::Reject => Backend::InetReject,
                 _ => Backend::NetdevDrop,
@@ -135,6 +139,12 @@ impl Prepared {
                 let monitor = monitor();
                 netem::verify(kernel_now, plan, &applied)?;
                 (plan.id, monitor)
+            }
+            Self::Prio(plan) => {
+                let applied = prio::apply(kernel_now, plan)?;
+                let monitor = monitor();
+                prio::verify(kernel_now, plan, &applied)?;
+                (plan.id(), monitor)
             }
             Self::Emulated(plan) => {
                 let applied = emulator::apply(kernel_now, plan)?;

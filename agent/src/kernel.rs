@@ -37,6 +37,17 @@ pub fn release() -> String {
     )
 }
 
+/// The first two numbers of it.
+pub fn version() -> Option<(u32, u32)> {
+    first_two(&release())
+}
+
+fn first_two(release: &str) -> Option<(u32, u32)> {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
 /// Recognizes a kernel without nf_tables by how it refuses to talk about it.
 pub fn without_nf_tables(doing: &str, refusal: Refusal) -> Failure {
     match refusal.errno {
@@ -60,4 +71,21 @@ pub fn lacks(parts: &[&str]) -> Failure {
     };
     let message = format!("this kernel ({}) lacks {}", release(), parts.join(", "));
     failure(FailureKind::Unsupported, message, Some(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_begin_with_two_numbers() {
+        for (release, want) in [
+            ("6.1.0-28-amd64", Some((6, 1))),
+            ("5.15.167.4-microsoft-standard-WSL2", Some((5, 15))),
+            ("6.12", Some((6, 12))),
+            ("unknown", None),
+        ] {
+            assert_eq!(first_two(release), want, "{release}");
+        }
+    }
 }

@@ -251,7 +251,7 @@ fn concerns(news: &News, id: FaultId) -> bool {
 /// Whether the fault still hits packets. When the kernel does not say, it may.
 fn hits(kernel: &mut Kernel, id: FaultId, kind: Kind) -> bool {
     let works = match kind {
-        Kind::Netem | Kind::Partition => true,
+        Kind::Netem | Kind::Prio | Kind::Partition => true,
         Kind::Emulated => emulator::is_at_work(kernel, id).unwrap_or(true),
     };
     works && gate::is_open(kernel, id)

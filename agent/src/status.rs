@@ -8,13 +8,13 @@ use pod_chaos_protocol::{
 };
 
 use crate::{
-    backend, clock,
+    clock,
     error::{Doing, KernelError},
     fault::{
         self, emulation, emulator,
         gate::{self, Contents},
         label::{Kind, Label},
-        netem,
+        netem, prio,
     },
     kernel::{self, Kernel},
     netlink::{
@@ -123,7 +123,8 @@ impl Held {
             (_, Some(Partition { mode: PartitionMode::Reject, .. })) => Backend::InetReject,
             (_, Some(_)) => Backend::NetdevDrop,
             (Kind::Emulated, None) => Backend::Userspace,
-            (_, None) => backend::by_netem(&directions),
+            (Kind::Prio, None) => Backend::Prio,
+            (_, None) => Backend::by_netem(&directions),
         };
         let interfaces = self.interfaces();
         if interfaces.is_empty() {
@@ -152,8 +153,8 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
         .map_err(|refusal| kernel::without_nf_tables(doing, refusal))?;
     let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
     let mut owners: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for link in links {
-        if let Some(id) = fault::owner_of(&link) {
+    for link in &links {
+        if let Some(id) = fault::owner_of(link) {
             owners.entry(id).or_default().push(link);
         }
     }
@@ -162,18 +163,24 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
     let mut held = Vec::new();
     for table in tables {
         let Some(id) = fault::id_of_table(&table.name) else { continue };
-        let links = owners.remove(&id).unwrap_or_default();
+        let own = owners.remove(&id).unwrap_or_default();
         // One that went away while we looked is as good as empty.
         let gate = gate::read(kernel, id)?.unwrap_or_default();
         let mut label: Option<Label> = table.comment.and_then(|comment| comment.parse().ok());
         if let (Some(label), Some((timeout_ms, to_ms))) = (&mut label, gate.timer()) {
             label.set_right(timeout_ms, to_ms);
         }
+        let netem = match &label {
+            Some(Label { kind: Kind::Prio, interfaces, .. }) => {
+                read_queue(kernel, interfaces, &links)?
+            }
+            _ => read_netem(kernel, id, &own)?,
+        };
         held.push(Held {
             id,
             gate: Some(gate),
             label,
-            netem: read_netem(kernel, id, &links)?,
+            netem,
             emulator: emulators.contains(&id),
             emulated: emulator::read_parameters(kernel, id)?,
         });
@@ -188,11 +195,23 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
 fn read_netem(
     kernel: &mut Kernel,
     id: FaultId,
-    links: &[Link],
+    links: &[&Link],
 ) -> Result<Option<(NetemOptions, u32)>, KernelError> {
     // All links of a fault are told the same, but for a limit that goes by their MTU.
     let ways = Direction::BOTH.map(|direction| fault::way_in(id, 0, direction));
     let entry = links.iter().find(|link| ways.contains(&link.name));
     let Some(entry) = entry else { return Ok(None) };
     Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
+}
+
+/// The same of a fault that has a queue in its interfaces themselves.
+fn read_queue(
+    kernel: &mut Kernel,
+    interfaces: &[Interface],
+    links: &[Link],
+) -> Result<Option<(NetemOptions, u32)>, KernelError> {
+    let first = interfaces.first().map(ToString::to_string);
+    let link = links.iter().find(|link| Some(&link.name) == first.as_ref());
+    let Some(link) = link else { return Ok(None) };
+    Ok(prio::read_netem(kernel, link.index)?.map(|options| (options, link.mtu)))
 }

@@ -1,6 +1,6 @@
 //! `disrupt`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{CourseArgs, NetemArgs, PodArgs, TrafficArgs, agent::ImageArgs};
 
@@ -41,4 +41,18 @@ pub struct DisruptArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub traffic: TrafficArgs,
+    /// Do it this way, whatever the kernel has
+    #[arg(long, value_enum, value_name = "NAME", hide = true)]
+    pub backend: Option<BackendFlag>,
+}
+
+/// The values of `--backend`, which is for tests: the agent knows best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendFlag {
+    /// The kernel's netem, on links of the fault's own.
+    Netem,
+    /// The kernel's netem, in a queue of the interface itself.
+    Prio,
+    /// The agent.
+    Userspace,
 }

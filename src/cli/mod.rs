@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
 pub use course::CourseArgs;
-pub use disrupt::DisruptArgs;
+pub use disrupt::{BackendFlag, DisruptArgs};
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;

@@ -1,9 +1,9 @@
 //! What `disrupt` was asked to do.
 
-use pod_chaos_protocol::{BadNetem, Fault, Netem, NetemFault};
+use pod_chaos_protocol::{Backend, BadNetem, Fault, Netem, NetemFault};
 
 use super::{BadTrafficFlags, Intent, traffic::traffic};
-use crate::cli::{DirectionFlag, DisruptArgs};
+use crate::cli::{BackendFlag, DirectionFlag, DisruptArgs};
 
 /// Why the flags of `disrupt` make no sense together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,12 @@ impl TryFrom<&DisruptArgs> for Intent {
     fn try_from(args: &DisruptArgs) -> Result<Self, BadDisruption> {
         let netem = Netem::try_from(&args.netem)?;
         let traffic = traffic(&args.traffic, DirectionFlag::Egress)?;
-        let fault = Fault::Netem(Box::new(NetemFault { netem, backend: None }));
+        let backend = args.backend.map(|flag| match flag {
+            BackendFlag::Netem => Backend::by_netem(&traffic.directions()),
+            BackendFlag::Prio => Backend::Prio,
+            BackendFlag::Userspace => Backend::Userspace,
+        });
+        let fault = Fault::Netem(Box::new(NetemFault { netem, backend }));
         let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
         intent.plan.replace = args.traffic.replace;
         intent.spare_node = !args.traffic.include_probes;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, Interface, Netem, Partition, Plan, Traffic};
+use crate::{Direction, FaultId, Interface, Netem, Partition, Plan, Traffic};
 
 /// A line from the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,9 +155,23 @@ pub enum Backend {
     NetdevDrop,
     /// nf_tables inet chains refuse the traffic.
     InetReject,
+    /// nf_tables inet chains have the interface's own qdisc send the traffic through netem: for kernels
+    /// without the egress hook.
+    Prio,
     /// An nf_tables netdev egress chain hands the traffic to the agent, which does what netem would: for
     /// kernels without it. It lasts as long as the agent lives.
     Userspace,
+}
+
+impl Backend {
+    /// How netem gets the packets of these directions, where nf_tables has all hooks.
+    pub fn by_netem(directions: &[Direction]) -> Self {
+        match directions {
+            [Direction::Egress, Direction::Ingress] => Self::NetdevBoth,
+            [Direction::Ingress] => Self::NetdevIngress,
+            _ => Self::NetdevEgress,
+        }
+    }
 }
 
 impl fmt::Display for Backend {
@@ -168,6 +182,7 @@ impl fmt::Display for Backend {
             Self::NetdevBoth => "netem behind nf_tables egress and ingress hooks",
             Self::NetdevDrop => "an nf_tables netdev drop",
             Self::InetReject => "an nf_tables inet reject",
+            Self::Prio => "netem in a queue of the interface itself",
             Self::Userspace => "the agent itself, behind an nf_tables egress hook",
         })
     }

@@ -193,6 +193,11 @@ impl Traffic {
         }
     }
 
+    /// In which directions anything is hit.
+    pub fn directions(&self) -> Vec<Direction> {
+        Direction::BOTH.into_iter().filter(|one| self.peers(*one).is_some()).collect()
+    }
+
     /// Refuses what would hit nothing, or what one target of several would not add to: each must be able to
     /// match something. It cannot see every contradiction, such as a block that several others exclude
     /// together.

@@ -9,13 +9,13 @@ use std::{
 use nix::errno::Errno;
 use pod_chaos_protocol::{Failure, FailureKind, FaultId};
 
-use super::{Cleared, gate, owner_of};
+use super::{Cleared, gate, netem::TBF, owner_of, prio};
 use crate::{
     error::{Doing, KernelError, failure},
     kernel::Kernel,
     netlink::{
         link::{self, Link},
-        qdisc::{self, Handle, Qdisc},
+        qdisc::{self, Qdisc},
     },
 };
 
@@ -36,8 +36,14 @@ pub fn revert(kernel: &mut Kernel, id: FaultId) -> Cleared {
     let closed =
         gate::read_live(kernel, id).is_ok_and(|live| live.is_none_or(|live| live.is_empty()));
     let links = own_links(kernel, id).unwrap_or_default();
-    if closed && !links.is_empty() {
-        drain(kernel, &links);
+    let queues = prio::queues(kernel, id);
+    let queues = queues.map_err(|error| note(Err(error))).unwrap_or_default();
+    if closed && !(links.is_empty() && queues.is_empty()) {
+        drain(kernel, &[&links[..], &queues].concat());
+    }
+    // The table claims them: it goes after them.
+    for link in &queues {
+        note(prio::remove(kernel, link));
     }
     let removed = note(gate::remove(kernel, id));
     // The kernel drops what an open gate hands to a link that is gone.
@@ -52,6 +58,10 @@ pub fn revert(kernel: &mut Kernel, id: FaultId) -> Cleared {
     }
     match gate::left(kernel, id) {
         Ok(tables) => cleared.left.extend(tables),
+        Err(error) => cleared.errors.push(error.to_string()),
+    }
+    match prio::queues(kernel, id) {
+        Ok(queues) => cleared.left.extend(queues.iter().map(prio::name)),
         Err(error) => cleared.errors.push(error.to_string()),
     }
     match own_links(kernel, id) {
@@ -109,7 +119,7 @@ fn drain(kernel: &mut Kernel, links: &[Link]) {
     let mut holds_packets = || {
         links.iter().any(|link| {
             let qdiscs = list_qdiscs(kernel, link.index).unwrap_or_default();
-            qdiscs.iter().any(|qdisc| qdisc.parent == Handle::ROOT && qdisc.queued > 0)
+            qdiscs.iter().any(|qdisc| qdisc.handle == TBF && qdisc.queued > 0)
         })
     };
     while start.elapsed() < DRAIN_MAX && holds_packets() {

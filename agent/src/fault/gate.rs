@@ -116,6 +116,8 @@ pub enum Fate {
     Through(i32),
     /// It is marked, for the table of the [emulator](super::emulator) to take it.
     Emulated,
+    /// It gets this priority, by which the interface's qdisc sorts it: see [`super::prio`].
+    Queued(u32),
     /// It vanishes, and its sender is not told.
     Vanish,
     /// It vanishes, and its sender is told.
@@ -177,15 +179,21 @@ impl Gate {
     /// Opens it.
     pub fn open(&self, kernel: &mut Kernel) -> Result<(), Failure> {
         let ranges: usize = self.selection.sets.values().map(Vec::len).sum();
-        let (mut first, last) = (self.sets(), self.chains_and_rules());
-        if ranges > SMALL {
-            for part in first {
-                self.transact(kernel, vec![part])?;
-            }
-            return self.transact(kernel, last);
+        if ranges <= SMALL {
+            return self.transact(kernel, self.transaction());
         }
-        first.extend(last);
-        self.transact(kernel, first)
+        self.announce(kernel)?;
+        self.arm(kernel)
+    }
+
+    /// Makes what hits nothing by itself: the table with its label, and what is large.
+    pub fn announce(&self, kernel: &mut Kernel) -> Result<(), Failure> {
+        self.sets().into_iter().try_for_each(|part| self.transact(kernel, vec![part]))
+    }
+
+    /// Opens what was announced.
+    pub fn arm(&self, kernel: &mut Kernel) -> Result<(), Failure> {
+        self.transact(kernel, self.chains_and_rules())
     }
 
     /// The messages that open it, and what each is about.
@@ -201,8 +209,8 @@ impl Gate {
     }
 
     fn family(&self) -> Family {
-        let refuses = self.ways.iter().any(|way| way.fate == Fate::Refused);
-        if refuses { Family::Inet } else { Family::Netdev }
+        let of_ip = |way: &Way| matches!(way.fate, Fate::Refused | Fate::Queued(_));
+        if self.ways.iter().any(of_ip) { Family::Inet } else { Family::Netdev }
     }
 
     fn sets(&self) -> Vec<(Part, Message)> {
@@ -249,6 +257,9 @@ impl Gate {
             let (part, hook) = match (self.family(), way.direction) {
                 (Family::Netdev, Direction::Egress) => (Part::Egress, Hook::Egress),
                 (Family::Netdev, Direction::Ingress) => (Part::Ingress, Hook::Ingress),
+                (Family::Inet, Direction::Egress) if way.fate != Fate::Refused => {
+                    (Part::Inet, Hook::Postrouting)
+                }
                 (Family::Inet, Direction::Egress) => (Part::Inet, Hook::Output),
                 (Family::Inet, Direction::Ingress) => (Part::Inet, Hook::Input),
             };
@@ -297,6 +308,8 @@ impl Gate {
             };
             let other = Expression::Compare(Comparison::Unequal, way.target.to_ne_bytes().to_vec());
             rules.push(vec![load, other, Expression::Accept]);
+        }
+        if way.fate == Fate::Refused {
             rules.extend(let_refusals_pass());
         }
         rules.push(spare_neighbour_discovery());
@@ -458,9 +471,8 @@ impl Gate {
         };
         match (way.fate, way.direction) {
             (Fate::Through(link), _) => vec![forward(link.cast_unsigned())],
-            (Fate::Emulated, _) => {
-                vec![vec![count, Expression::LoadNumber(hit(self.id)), Expression::SetPriority]]
-            }
+            (Fate::Emulated, _) => vec![give_priority(hit(self.id))],
+            (Fate::Queued(priority), _) => vec![give_priority(priority)],
             (Fate::Vanish, Direction::Egress) => vec![forward(NOWHERE)],
             (Fate::Vanish, Direction::Ingress) => vec![vec![count, Expression::Drop]],
             (Fate::Refused, _) => {
@@ -550,6 +562,11 @@ pub const fn returning(id: FaultId) -> u32 {
 pub const fn hit(id: FaultId) -> u32 {
     let folded = id.number() ^ (id.number() >> 26);
     0x4000_0000 | ((folded << 4) & 0x3fff_fff0)
+}
+
+/// `counter meta priority set …`.
+fn give_priority(priority: u32) -> Vec<Expression> {
+    vec![Expression::Count(0), Expression::LoadNumber(priority), Expression::SetPriority]
 }
 
 /// `meta priority … meta priority set none accept`.
@@ -705,8 +722,11 @@ impl Part {
                 kernel::lacks(&["the nf_tables ingress hook"])
             }
             (Self::Rule, Errno::EOPNOTSUPP | Errno::ENOENT) => {
-                let reject = table.family == Family::Inet;
-                let mut parts = vec![if reject { "nft_reject_inet" } else { "nft_fwd_netdev" }];
+                let mut parts = match gate.ways.first().map(|way| way.fate) {
+                    Some(Fate::Refused) => vec!["nft_reject_inet"],
+                    Some(Fate::Queued(_)) => vec!["nft_meta"],
+                    _ => vec!["nft_fwd_netdev"],
+                };
                 parts.extend(gate.sample.map(|sample| match sample {
                     Sample::Every(_) => "nft_numgen",
                     _ => "nft_hash",

@@ -97,6 +97,8 @@ impl FromStr for Shapes {
 pub enum Kind {
     /// See [`super::netem`].
     Netem,
+    /// See [`super::prio`].
+    Prio,
     /// See [`super::emulator`].
     Emulated,
     /// See [`super::partition`].
@@ -104,11 +106,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Netem, Self::Emulated, Self::Partition];
+    const ALL: [Self; 4] = [Self::Netem, Self::Prio, Self::Emulated, Self::Partition];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Netem => "netem",
+            Self::Prio => "prio",
             Self::Emulated => "emulated",
             Self::Partition => "partition",
         }
@@ -190,7 +193,7 @@ mod tests {
             // Only netem has shapes of delays.
             for kind in Kind::ALL {
                 let shapes = match kind {
-                    Kind::Netem => Shapes { delay: delay.clone(), slot: slot.clone() },
+                    Kind::Netem | Kind::Prio => Shapes { delay: delay.clone(), slot: slot.clone() },
                     _ => Shapes::default(),
                 };
                 let label = Label { kind, interfaces: interfaces.clone(), from_ms, to_ms, shapes };

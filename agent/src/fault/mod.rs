@@ -13,6 +13,7 @@ pub mod label;
 pub mod links;
 pub mod netem;
 pub mod partition;
+pub mod prio;
 pub mod selection;
 
 use pod_chaos_protocol::{Direction, FaultId, OWNER};

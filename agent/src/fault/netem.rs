@@ -62,8 +62,8 @@ use crate::{
     },
 };
 
-const TBF: Handle = Handle::qdisc(0x7063);
-const NETEM: Handle = Handle::qdisc(0x7064);
+pub(super) const TBF: Handle = Handle::qdisc(0x7063);
+pub(super) const NETEM: Handle = Handle::qdisc(0x7064);
 
 /// 30 Gbit/s in bytes per second: above what goes through a pod's link, and the roundest number that
 /// fits the 32 bits of `struct tc_ratespec`.
@@ -121,7 +121,12 @@ impl Plan {
     /// The qdiscs of a link whose packets have at most so many bytes, in the order they are made: parent,
     /// own handle, parameters.
     pub fn qdiscs(&self, mtu: u32) -> [(Handle, Handle, Options); 2] {
-        [(Handle::ROOT, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, self.netem(mtu))]
+        self.qdiscs_at(Handle::ROOT, mtu)
+    }
+
+    /// The same, below this one.
+    pub fn qdiscs_at(&self, parent: Handle, mtu: u32) -> [(Handle, Handle, Options); 2] {
+        [(parent, TBF, Self::tbf(mtu)), (TBF.class(1), NETEM, self.netem(mtu))]
     }
 
     /// The ways of packets, without the links that they go through: interface, its position, direction.
@@ -192,44 +197,56 @@ fn make_links(
     match direction {
         Direction::Egress => {
             let pair = Pair::make(kernel, plan.id, number, mtu)?;
-            add_qdiscs(kernel, plan, mtu, &pair.entry)?;
+            add_qdiscs(kernel, &pair.entry, &plan.qdiscs(mtu))?;
             pair.set_up(kernel)?;
             Ok(pair.entry.index)
         }
         Direction::Ingress => {
             let link = links::make_single(kernel, plan.id, number, mtu)?;
-            add_qdiscs(kernel, plan, mtu, &link)?;
+            add_qdiscs(kernel, &link, &plan.qdiscs(mtu))?;
             links::set_up(kernel, &link)?;
             Ok(link.index)
         }
     }
 }
 
-fn add_qdiscs(kernel: &mut Kernel, plan: &Plan, mtu: u32, link: &Link) -> Result<(), Failure> {
-    for (parent, handle, options) in plan.qdiscs(mtu) {
-        let message = qdisc::add(link.index, parent, handle, &options);
+/// Adds qdiscs to a link, in their order: parent, own handle, parameters.
+pub(super) fn add_qdiscs(
+    kernel: &mut Kernel,
+    link: &Link,
+    qdiscs: &[(Handle, Handle, Options)],
+) -> Result<(), Failure> {
+    for (parent, handle, options) in qdiscs {
+        let message = qdisc::add(link.index, *parent, *handle, options);
         kernel.route.request(&message).map_err(|refusal| {
             if refusal.errno == Errno::ENOENT {
-                return kernel::lacks(&missing_qdiscs(kernel, link.index, plan, mtu));
+                return lacks_qdiscs(kernel, link.index, qdiscs);
             }
             let (kind, name) = (options.kind(), &link.name);
-            let doing = format!("add the qdisc {kind} at {parent} of the link {name}");
+            let doing = format!("add the qdisc {kind} at {parent} of {name}");
             KernelError::new(doing, refusal).into()
         })?;
     }
     Ok(())
 }
 
-/// Finds out which kinds of qdisc the kernel does not have, by trying them on our own link.
-fn missing_qdiscs(kernel: &mut Kernel, link: i32, plan: &Plan, mtu: u32) -> Vec<&'static str> {
-    let kinds = [("sch_tbf", Plan::tbf(mtu)), ("sch_netem", plan.netem(mtu))];
-    let missing = kinds.into_iter().filter(|(_, options)| {
-        // There may be none.
-        let _ = kernel.route.request(&qdisc::delete_root(link));
-        let added = kernel.route.request(&qdisc::add(link, Handle::ROOT, TBF, options));
-        added.is_err_and(|refusal| refusal.errno == Errno::ENOENT)
-    });
-    missing.map(|(module, _)| module).collect()
+/// Says which kinds of qdisc the kernel does not have.
+fn lacks_qdiscs(kernel: &mut Kernel, link: i32, qdiscs: &[(Handle, Handle, Options)]) -> Failure {
+    let mut missing = Vec::new();
+    for (.., options) in qdiscs {
+        let module = match options.kind() {
+            "tbf" => "sch_tbf",
+            "netem" => "sch_netem",
+            "prio" => "sch_prio",
+            // Always there.
+            _ => continue,
+        };
+        let asked = kernel.route.request(&qdisc::ask_for(link, options.kind()));
+        if asked.is_err_and(|refusal| refusal.errno == Errno::ENOENT) {
+            missing.push(module);
+        }
+    }
+    kernel::lacks(&missing)
 }
 
 /// What of the fault the kernel shows differently.
@@ -253,20 +270,33 @@ fn compare(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<Vec<St
             continue;
         };
         let qdiscs = list_qdiscs(kernel, entry)?;
-        for (parent, handle, options) in plan.qdiscs(link.mtu) {
-            let found = qdiscs.iter().find(|qdisc| {
-                qdisc.parent == parent && qdisc.handle == handle && qdisc.kind == options.kind()
-            });
-            match (found, options) {
-                (None, options) => {
-                    let kind = options.kind();
-                    differences.push(format!("no {kind} of {name} at {parent}, but {qdiscs:?}"));
-                }
-                (Some(_), Options::Tbf { .. }) => {}
-                (Some(qdisc), Options::Netem(asked)) => {
-                    differences.extend(compare_netem(qdisc, &asked)?);
-                }
+        differences.extend(compare_qdiscs(&name, &qdiscs, plan.qdiscs(link.mtu))?);
+    }
+    Ok(differences)
+}
+
+/// What is different about the qdiscs of a link from those that were asked for.
+pub(super) fn compare_qdiscs(
+    link: &str,
+    found: &[Qdisc],
+    asked: impl IntoIterator<Item = (Handle, Handle, Options)>,
+) -> Result<Vec<String>, Failure> {
+    let mut differences = Vec::new();
+    for (parent, handle, options) in asked {
+        let same = found.iter().find(|qdisc| {
+            qdisc.parent == parent
+                && (qdisc.handle == handle || handle == Handle::ANY)
+                && qdisc.kind == options.kind()
+        });
+        match (same, &options) {
+            (None, options) => {
+                let kind = options.kind();
+                differences.push(format!("no {kind} of {link} at {parent}, but {found:?}"));
             }
+            (Some(qdisc), Options::Netem(asked)) => {
+                differences.extend(compare_netem(qdisc, asked)?);
+            }
+            (Some(_), _) => {}
         }
     }
     Ok(differences)

@@ -1,4 +1,4 @@
-//! Queueing disciplines: tbf, netem (linux/pkt_sched.h, linux/rtnetlink.h).
+//! Queueing disciplines: tbf, netem, prio, pfifo (linux/pkt_sched.h, linux/rtnetlink.h).
 
 use std::fmt;
 
@@ -68,6 +68,18 @@ pub enum Options {
     },
     /// The network emulator.
     Netem(Box<NetemOptions>),
+    /// Queues of which the first that is not empty is served.
+    Prio {
+        /// How many, up to 16.
+        bands: u32,
+        /// The band of packets of each priority, for those that do not name their class.
+        map: [u8; 16],
+    },
+    /// A queue.
+    Pfifo {
+        /// Packets.
+        limit: u32,
+    },
 }
 
 impl Options {
@@ -76,6 +88,8 @@ impl Options {
         match self {
             Self::Tbf { .. } => "tbf",
             Self::Netem(_) => "netem",
+            Self::Prio { .. } => "prio",
+            Self::Pfifo { .. } => "pfifo",
         }
     }
 
@@ -96,6 +110,10 @@ impl Options {
                     .to_vec()
             }
             Self::Netem(options) => options.write(),
+            // struct tc_prio_qopt.
+            Self::Prio { bands, map } => [&bands.to_ne_bytes()[..], map].concat(),
+            // struct tc_fifo_qopt.
+            Self::Pfifo { limit } => limit.to_ne_bytes().to_vec(),
         }
     }
 }
@@ -164,6 +182,18 @@ pub fn ask_for(link: i32, kind: &str) -> Message {
 /// Deletes the root qdisc, and those below it.
 pub fn delete_root(link: i32) -> Message {
     Message::new(RTM_DELQDISC, &header(link, Handle::ANY, Handle::ROOT), &Attributes::new())
+}
+
+/// Deletes the root qdisc and those below it, if it has this handle.
+pub fn delete(link: i32, handle: Handle) -> Message {
+    Message::new(RTM_DELQDISC, &header(link, handle, Handle::ROOT), &Attributes::new())
+}
+
+/// The qdiscs of all links.
+pub fn list_all(route: &mut Netlink) -> Result<Vec<Qdisc>, Refusal> {
+    let message =
+        Message::new(RTM_GETQDISC, &header(0, Handle::ANY, Handle::ANY), &Attributes::new());
+    route.dump(message, Qdisc::read)
 }
 
 /// The qdiscs of this link.

@@ -25,6 +25,8 @@ mod plans;
 #[cfg(target_os = "linux")]
 mod pod;
 #[cfg(target_os = "linux")]
+mod prio;
+#[cfg(target_os = "linux")]
 mod probe;
 #[cfg(target_os = "linux")]
 mod refusal;
@@ -53,6 +55,7 @@ fn main() -> std::process::ExitCode {
         options::tests(),
         partition::tests(),
         plans::tests(),
+        prio::tests(),
         refusal::tests(),
         side_by_side::tests(),
         targets::tests(),

@@ -161,11 +161,17 @@ fn plan() -> impl Strategy<Value = (Value, End)> {
         // Each of them waits for its end.
         1 => Just(End::Timer),
     ];
-    (fault, traffic(), end, any::<u32>())
+    (fault, traffic(), end, any::<u32>(), any::<bool>())
         .prop_filter("is refused", |(fault, traffic, ..)| fit(fault, traffic))
-        .prop_map(|(mut fault, traffic, end, id)| {
+        .prop_map(|(mut fault, traffic, end, id, queued)| {
             if fault.get("netem").is_some() && backend() == Backend::Userspace {
                 fault["netem"]["backend"] = json!("userspace");
+            }
+            // The other interface has a queue of someone else's.
+            let only_egress =
+                traffic.get("ingress").is_none() && traffic.get("interfaces").is_none();
+            if fault.get("netem").is_some() && LACKS.is_none() && queued && only_egress {
+                fault["netem"]["backend"] = json!("prio");
             }
             let id = format!("{id:08x}");
             let time = end.running_time();

@@ -272,6 +272,9 @@ pub fn parts(id: &str) -> Vec<String> {
 
 /// The same when its agent has died.
 pub fn parts_without_agent(id: &str) -> Vec<String> {
+    if backend() == Backend::Prio {
+        return vec![format!("pod-chaos-{id}")];
+    }
     vec![format!("pc-{id}"), format!("pc-{id}x"), format!("pod-chaos-{id}")]
 }
 

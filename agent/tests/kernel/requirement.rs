@@ -85,7 +85,7 @@ impl Needs {
                 Some(format!("skipped: no {lacking} in this kernel"))
             }
             // A kernel that runs as a program is too slow for its figures, and has netem.
-            (Self::Emulator, None) if backend() == Backend::NetdevEgress => Some(
+            (Self::Emulator, None) if backend() != Backend::Userspace => Some(
                 "skipped: this kernel has netem; POD_CHAOS_BACKEND=userspace runs it".to_owned(),
             ),
             (Self::Seeds, None) if backend() != Backend::Userspace && !has_seeds() => {

@@ -132,6 +132,8 @@ pub enum Hook {
     Input,
     /// Of the family `inet`: those that this pod has made.
     Output,
+    /// Of the family `inet`: those that leave.
+    Postrouting,
 }
 
 impl Hook {
@@ -141,6 +143,7 @@ impl Hook {
             Self::Ingress => 0,
             Self::Egress | Self::Input => 1,
             Self::Output => 3,
+            Self::Postrouting => 4,
         }
     }
 }
