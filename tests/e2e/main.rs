@@ -104,7 +104,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     ("refusals::pod_security", Node::Native, refusals::pod_security),
     (
         "refusals::an_image_that_cannot_be_pulled",
-        Node::Guest,
+        Node::Native,
         refusals::an_image_that_cannot_be_pulled,
     ),
     ("refusals::an_unknown_interface", Node::Native, refusals::an_unknown_interface),
@@ -120,7 +120,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     ),
     (
         "partition::cuts_off_its_target_only",
-        Node::Guest,
+        Node::Native,
         story::a_partition_cuts_off_its_target_only,
     ),
     (

@@ -37,7 +37,6 @@ tests! {
         refuses_what_only_netem_can_hit,
         refuses_what_could_not_be_told_apart,
         hits_some_ports_and_spares_others,
-        hits_a_share_of_connections,
         marks_instead_of_losing,
         repeats_itself_with_a_seed,
         carries_fragments,
@@ -48,6 +47,7 @@ tests! {
         ends_on_time_when_its_agent_hangs,
         is_reported_with_all_it_was_told;
     Emulator alone:
+        hits_a_share_of_connections,
         holds_packets_for_the_delay,
         opens_when_its_agent_is_killed,
         loses_what_was_asked,

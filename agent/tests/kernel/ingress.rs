@@ -26,11 +26,11 @@ tests! {
         ends_by_the_timer_when_all_agents_are_killed,
         packets_on_their_way_in_arrive_after_a_revert;
     Delay:
-        delays_only_its_targets_on_the_way_out,
-        every_other_packet_is_late;
+        delays_only_its_targets_on_the_way_out;
     Netem alone:
         carries_a_bulk_transfer_into_the_pod_unharmed;
     Delay alone:
+        every_other_packet_is_late,
         leaves_what_is_not_hit_its_throughput;
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Needs root, and a kernel with what the fault is made of; a test that cannot run says why and counts as
 //! ignored. The test binary finds everything it needs by absolute path and writes nowhere: it can be run
-//! in another kernel that sees the same files. `POD_CHAOS_AGENT` names another build of the agent.
+//! in another kernel that sees the same files. `POD_CHAOS_AGENT` names another build of the agent,
+//! `POD_CHAOS_SHARE=1/2` the share of the tests that is to be run.
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(target_os = "linux")]
@@ -64,8 +65,21 @@ fn main() -> std::process::ExitCode {
     .concat_all();
     // Who is to be alone waits for all that run.
     tests.sort_by_key(|test| test.machine);
+    if let Ok(share) = std::env::var("POD_CHAOS_SHARE") {
+        tests = share_of(tests, &share).expect("POD_CHAOS_SHARE is a share, as 1/2");
+    }
     let trials = tests.into_iter().map(libtest_mimic::Trial::from).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The first, second … of equal shares, `1/2` or `2/2`: on a kernel with one processor they take half as
+/// long on two of them.
+#[cfg(target_os = "linux")]
+fn share_of<T>(tests: Vec<T>, share: &str) -> Option<Vec<T>> {
+    let (number, of) = share.split_once('/')?;
+    let (number, of): (usize, usize) = (number.parse().ok()?, of.parse().ok()?);
+    let is_ours = (1..=of).contains(&number);
+    is_ours.then(|| tests.into_iter().skip(number - 1).step_by(of).collect())
 }
 
 #[cfg(target_os = "linux")]
