@@ -62,7 +62,7 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
 enum Prepared {
     Netem(netem::Plan, Backend),
     Prio(prio::Plan),
-    Emulated(emulator::Plan),
+    Emulated(netem::Plan),
     Partition(partition::Plan),
 }
 
@@ -79,7 +79,7 @@ impl Prepared {
                 let backend = backend::choose(kernel, fault.backend, &directions)?;
                 let plan = netem::Plan::new(id, interfaces, traffic, fault.netem.clone(), time)?;
                 match backend {
-                    Backend::Userspace => return emulator::Plan::new(plan).map(Self::Emulated),
+                    Backend::Userspace => return Ok(Self::Emulated(plan)),
                     Backend::Prio => return prio::Plan::new(plan).map(Self::Prio),
                     _ => {}
                 }
@@ -102,9 +102,8 @@ impl Prepared {
 
     fn interfaces(&self) -> &[(Interface, Link)] {
         match self {
-            Self::Netem(plan, _) => &plan.interfaces,
+            Self::Netem(plan, _) | Self::Emulated(plan) => &plan.interfaces,
             Self::Prio(plan) => plan.interfaces(),
-            Self::Emulated(plan) => std::slice::from_ref(&plan.interface),
             Self::Partition(plan) => &plan.interfaces,
         }
     }

@@ -29,7 +29,7 @@ use self::{
 };
 use crate::sys::packet::VNET_HEADER;
 
-/// Bytes that are held at most, whatever the number of packets: this is the memory of a container.
+/// Bytes that are held at most in all, whatever the number of packets: this is the memory of a container.
 pub const BYTES_MAX: usize = 128 << 20;
 
 /// A worse network, and the packets on their way through it.
@@ -41,6 +41,7 @@ pub struct Emulator {
     ecn: bool,
     corrupt: Coin,
     limit: usize,
+    bytes_max: usize,
     reorder: Overtaking,
     delay: Delay,
     wire: Option<Wire>,
@@ -50,9 +51,9 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// With these parameters, holding so many packets at most; what `netem` says of seed and limit is for
-    /// the caller to decide.
-    pub fn new(netem: &Netem, limit: u32, seed: u64) -> Self {
+    /// With these parameters, holding so many packets and bytes at most; what `netem` says of seed and limit
+    /// is for the caller to decide.
+    pub fn new(netem: &Netem, (limit, bytes_max): (u32, usize), seed: u64) -> Self {
         Self {
             dice: Dice::new(seed),
             duplicate: Coin::new(netem.duplicate),
@@ -60,6 +61,7 @@ impl Emulator {
             ecn: netem.ecn,
             corrupt: Coin::new(netem.corrupt),
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            bytes_max,
             reorder: Overtaking::new(netem.reorder),
             delay: Delay::new(
                 netem.delay.as_nanos(),
@@ -83,7 +85,8 @@ impl Emulator {
             if hit && !(self.ecn && congestion::can_be_marked(frame_of(packet))) {
                 continue;
             }
-            if self.queue.len() >= self.limit || self.queue.bytes() + packet.len() > BYTES_MAX {
+            if self.queue.len() >= self.limit || self.queue.bytes() + packet.len() > self.bytes_max
+            {
                 self.dropped += 1;
                 continue;
             }

@@ -5,7 +5,7 @@ use super::{frame::tests::ipv4, *};
 const MS: u64 = 1_000_000;
 
 fn emulator(netem: &serde_json::Value) -> Emulator {
-    Emulator::new(&serde_json::from_value(netem.clone()).unwrap(), 1_000, 9)
+    Emulator::new(&serde_json::from_value(netem.clone()).unwrap(), (1_000, BYTES_MAX), 9)
 }
 
 /// A packet with its number in it.
@@ -95,7 +95,7 @@ fn no_more_packets_are_held_than_the_limit() {
 #[test]
 fn no_more_bytes_are_held_than_there_is_room_for() {
     let netem = serde_json::from_value(json!({ "delay": "1s" })).unwrap();
-    let mut emulator = Emulator::new(&netem, u32::MAX, 1);
+    let mut emulator = Emulator::new(&netem, (u32::MAX, BYTES_MAX), 1);
     let large = vec![0; 1 << 20];
     for _ in 0..130 {
         emulator.take(0, &large);

@@ -1,5 +1,5 @@
-//! A worse network on the way out of one interface, where the kernel has no netem: the agent itself does what
-//! netem would ([`crate::emulate`]).
+//! A worse network where the kernel has no netem: the agent itself does what netem would
+//! ([`crate::emulate`]).
 //!
 //! ```text
 //! table netdev pod-chaos-0badcafe {                        the gate, with its timeout
@@ -13,7 +13,9 @@
 //!         type filter hook egress device "eth0" priority 1; policy accept;
 //!         meta priority 7adc:afc0 ether type != 8021q ether type != 8021ad fwd to "pc-0badcafe"
 //!     }
-//!     chain exit { type filter hook ingress device "pc-0badcafex" priority filter; policy drop; }
+//!     chain exit-egress {
+//!         type filter hook ingress device "pc-0badcafex" priority filter; policy drop;
+//!     }
 //! }
 //! pc-0badcafe ─ pc-0badcafex ─ packet socket ─ the agent ─ packet socket ─ eth0
 //! ```
@@ -21,6 +23,11 @@
 //! The [gate](super::gate) marks the packets that are hit, and the emulator's table hands those that are
 //! marked to the first link of a pair. The agent reads them from the second, by a packet socket, and sends
 //! them out of the interface they were meant for, with the priority by which the gate lets them pass.
+//!
+//! Each direction over each interface has a pair, a chain and a thread of its own. What comes in is sent out
+//! of the second link of its pair, where a filter (`tc filter … u32 … action mirred ingress redirect`) has
+//! the interface receive it again. Its own filters and packet sockets see it twice: as it came, and when it
+//! is let in.
 //!
 //! There are two tables because they end differently. The gate has its deadline from the kernel, and any
 //! agent may close it. The emulator's belongs to a socket of the process that does the work: when that dies,
@@ -43,7 +50,7 @@
 //! stream of 2.0 Gbit/s through 10 ms, with 30 % of a processor, which is what its window allows, and of
 //! 1.4 Gbit/s where super-packets are cut. The first packet that passes after SIGKILL was sent 0.4 ms later.
 //!
-//! Limits: as of [`super::netem`], and: only one interface, and only what leaves; packets of VLANs on top of the interface pass by; the mark of a packet
+//! Limits: as of [`super::netem`], and: packets of VLANs on top of the interface pass by; the mark of a packet
 //! is lost; a packet is sent by the agent, so that a program that goes by the socket or the control group of
 //! the sender does not know it again.
 
@@ -51,28 +58,30 @@ mod worker;
 
 use std::{
     num::NonZeroU32,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId, Interface, Netem, Traffic};
+use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId, Netem};
 
 use self::worker::Worker;
 use super::{
     Cleared,
     clear::{self, own_links, undone, verified},
     emulation::default_limit,
-    emulator_table_name, entry_address, exit_name,
+    emulator_table_name, entry_address,
     gate::{self, Fate, Gate, Way},
     label::{Kind, Label, Shapes},
     links::Pair,
-    netem,
+    netem::Plan,
+    numbered,
     selection::Selection,
     table_name,
 };
 use crate::{
     clock,
-    emulate::{self, Emulator},
+    emulate::{self, BYTES_MAX, Emulator},
     error::{Doing, KernelError, failure},
     kernel::{self, Kernel},
     netlink::{
@@ -82,11 +91,12 @@ use crate::{
             self, COMMENT_MAX, Chain, Comparison, Expression, Family, Hook, Monitor, PacketHeader,
             Register, TableId,
         },
+        redirect,
     },
 };
 
-const EGRESS: &str = "egress";
-const EXIT: &str = "exit";
+/// What the names of chains start with to which the agent's links lead.
+const EXIT: &str = "exit-";
 const PARAMETERS: &str = "parameters";
 const COMMENT: &str = "pod-chaos emulator";
 
@@ -120,72 +130,55 @@ const SEGMENTATION_OF_TCP: [&str; 4] = [
 const PATIENCE: Duration = Duration::from_millis(1_300);
 const STEP: Duration = Duration::from_millis(5);
 
-/// The position of the interface among those of the fault: there is one.
-const NUMBER: usize = 0;
-
-/// What is to be made.
+/// A way of packets through the agent: in one direction over one interface.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// The fault's id.
-    pub id: FaultId,
-    /// The interface that is hit.
-    pub interface: (Interface, Link),
-    /// Which of its packets.
-    pub traffic: Traffic,
-    /// How much worse it gets.
-    pub netem: Netem,
-    /// For how long, in milliseconds.
-    pub timeout_ms: u64,
+struct Passage {
+    /// The position of the interface among those of the fault.
+    number: usize,
+    direction: Direction,
+    /// The interface.
+    interface: Link,
+    pair: Pair,
 }
 
-impl Plan {
-    /// Refuses what only the kernel's netem could do.
-    pub fn new(plan: netem::Plan) -> Result<Self, Failure> {
-        let netem::Plan { id, interfaces, traffic, netem, timeout_ms } = plan;
-        let refuse = |what: &str, leave_out: &str| {
-            let message = format!(
-                "without the kernel's netem (kernel {}) the agent cannot hit {what}",
-                kernel::release()
-            );
-            let hint = format!("leave out {leave_out}, or have the node load sch_netem");
-            Err(failure(FailureKind::Unsupported, message, Some(&hint)))
+impl Passage {
+    /// The link that the agent sends packets out of.
+    fn out(&self) -> i32 {
+        match self.direction {
+            Direction::Egress => self.interface.index,
+            Direction::Ingress => self.pair.exit.index,
+        }
+    }
+
+    /// What sees the packets that the gate has marked.
+    fn chain(&self) -> Chain {
+        let hook = match self.direction {
+            Direction::Egress => Hook::Egress,
+            Direction::Ingress => Hook::Ingress,
         };
-        if traffic.peers(Direction::Ingress).is_some() {
-            return refuse("what comes in", "--from and --direction");
-        }
-        match <[_; 1]>::try_from(interfaces) {
-            Ok([interface]) => Ok(Self { id, interface, traffic, netem, timeout_ms }),
-            Err(_) => refuse("several interfaces", "all --iface but one"),
-        }
+        let name = numbered(&self.direction.to_string(), self.number);
+        Chain { name, hook: Some(hook.number()), device: Some(self.interface.name.clone()) }
     }
 
-    fn link(&self) -> &Link {
-        &self.interface.1
+    /// What keeps the kernel from receiving those that the agent is to have.
+    fn exit(&self) -> Chain {
+        let name = numbered(&format!("{EXIT}{}", self.direction), self.number);
+        let device = Some(self.pair.exit.name.clone());
+        Chain { name, hook: Some(Hook::Ingress.number()), device }
     }
-}
 
-/// The table's chains and rules.
-fn table(plan: &Plan, entry: i32) -> Table {
-    let chain = |name: &str, hook: Hook, device: String| Chain {
-        name: name.to_owned(),
-        hook: Some(hook.number()),
-        device: Some(device),
-    };
-    let not = |kind: u16| Expression::Compare(Comparison::Unequal, kind.to_be_bytes().to_vec());
-    Table {
-        name: emulator_table_name(plan.id),
-        egress: chain(EGRESS, Hook::Egress, plan.interface.0.to_string()),
-        exit: chain(EXIT, Hook::Ingress, exit_name(plan.id, NUMBER)),
-        parameters: Chain { name: PARAMETERS.to_owned(), hook: None, device: None },
-        rule: vec![
+    /// Hands them over.
+    fn rule(&self, id: FaultId) -> Vec<Expression> {
+        let not = |kind: u16| Expression::Compare(Comparison::Unequal, kind.to_be_bytes().to_vec());
+        vec![
             Expression::LoadPriority,
-            Expression::Compare(Comparison::Equal, gate::hit(plan.id).to_ne_bytes().to_vec()),
+            Expression::Compare(Comparison::Equal, gate::hit(id).to_ne_bytes().to_vec()),
             Expression::LoadBytes(Register::FIRST, PacketHeader::Link, ETHER_TYPE, 2),
             not(VLANS[0]),
             not(VLANS[1]),
-            Expression::LoadNumber(entry.cast_unsigned()),
+            Expression::LoadNumber(self.pair.entry.index.cast_unsigned()),
             Expression::Forward,
-        ],
+        ]
     }
 }
 
@@ -205,27 +198,38 @@ fn notes(netem: &Netem) -> Vec<String> {
 #[derive(Clone, Debug)]
 struct Table {
     name: String,
-    egress: Chain,
-    exit: Chain,
-    /// No packet ever comes there: it is for notes.
-    parameters: Chain,
-    rule: Vec<Expression>,
+    /// In the order in which they are made.
+    chains: Vec<Chain>,
+    /// Each with its chain.
+    rules: Vec<(String, Vec<Expression>)>,
 }
 
 impl Table {
+    fn new(id: FaultId, passages: &[Passage]) -> Self {
+        // No packet ever comes there: it is for notes.
+        let parameters = Chain { name: PARAMETERS.to_owned(), hook: None, device: None };
+        let chains = passages.iter().flat_map(|one| [one.chain(), one.exit()]);
+        Self {
+            name: emulator_table_name(id),
+            chains: chains.chain([parameters]).collect(),
+            rules: passages.iter().map(|one| (one.chain().name, one.rule(id))).collect(),
+        }
+    }
+
     fn id(&self) -> TableId<'_> {
         table_id(&self.name)
     }
 
     fn messages(&self, notes: &[String]) -> Vec<Message> {
         let id = self.id();
-        let mut messages = vec![
-            nftables::new_owned_table(id, COMMENT),
-            nftables::new_later_chain(id, &self.egress),
-            nftables::new_dropping_chain(id, &self.exit),
-            nftables::new_chain(id, &self.parameters),
-            nftables::new_rule(id, EGRESS, &self.rule),
-        ];
+        let chain = |chain: &Chain| match chain.hook {
+            Some(_) if chain.name.starts_with(EXIT) => nftables::new_dropping_chain(id, chain),
+            Some(_) => nftables::new_later_chain(id, chain),
+            None => nftables::new_chain(id, chain),
+        };
+        let mut messages = vec![nftables::new_owned_table(id, COMMENT)];
+        messages.extend(self.chains.iter().map(chain));
+        messages.extend(self.rules.iter().map(|(chain, rule)| nftables::new_rule(id, chain, rule)));
         messages.extend(notes.iter().map(|note| nftables::new_note(id, PARAMETERS, note)));
         messages
     }
@@ -242,11 +246,15 @@ pub struct Applied {
     pub gate: Gate,
     /// The emulator's table, likewise.
     table: Table,
+    passages: Vec<Passage>,
 }
 
-/// Puts the fault in force, and starts the thread that does it. When that fails, it undoes what it has made.
+/// Puts the fault in force, and starts the threads that do it. When that fails, it undoes what it has made.
 pub fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    make(kernel, plan).map_err(|failure| undone(kernel, plan.id, failure))
+    make(kernel, plan).map_err(|failure| {
+        wait_for_worker(kernel, plan.id);
+        undone(kernel, plan.id, failure)
+    })
 }
 
 /// Reads the fault back, compares it with what was asked for, and undoes it when they differ.
@@ -281,48 +289,73 @@ fn wait_for_worker(kernel: &mut Kernel, id: FaultId) {
 }
 
 fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
-    let pair = Pair::make(kernel, plan.id, NUMBER, plan.link().mtu)?;
-    let entry = pair.entry.index;
-    cut_super_packets(plan, &pair)?;
-    pair.set_up(kernel)?;
-    let table = table(plan, entry);
-    let worker = prepare(plan, &pair, &table)?;
+    let mut passages = Vec::new();
+    for ((_, link), number, direction) in plan.ways() {
+        let pair = Pair::make(kernel, plan.id, (number, direction), link.mtu)?;
+        let passage = Passage { number, direction, interface: link.clone(), pair };
+        cut_super_packets(plan, &passage.pair)?;
+        if direction == Direction::Ingress {
+            hand_back(kernel, &passage)?;
+        }
+        passage.pair.set_up(kernel)?;
+        passages.push(passage);
+    }
+    let table = Table::new(plan.id, &passages);
+    let workers = prepare(plan, &passages, &table)?;
     let gate = gate(plan);
     gate.open(kernel)?;
     // Its timer may have started later than its label says: large sets are loaded first.
     let to_ms = clock::now_ms() + plan.timeout_ms;
-    // What comes before it runs waits in its socket.
-    worker.start(to_ms).map_err(|error| {
-        failure(FailureKind::Kernel, format!("failed to start a thread: {error}"), None)
-    })?;
-    Ok(Applied { gate, table })
+    for worker in workers {
+        // What comes before it runs waits in its socket.
+        worker.start(to_ms).map_err(|error| {
+            failure(FailureKind::Kernel, format!("failed to start a thread: {error}"), None)
+        })?;
+    }
+    Ok(Applied { gate, table, passages })
 }
 
 fn gate(plan: &Plan) -> Gate {
-    let (interface, link) = &plan.interface;
     let from_ms = clock::now_ms();
+    let ways = plan.ways().map(|((interface, link), number, direction)| Way {
+        number,
+        interface: interface.clone(),
+        target: link.index,
+        direction,
+        fate: Fate::Emulated,
+    });
     Gate {
         id: plan.id,
         label: Label {
             kind: Kind::Emulated,
-            interfaces: vec![interface.clone()],
+            interfaces: plan.interfaces.iter().map(|(name, _)| name.clone()).collect(),
             from_ms,
             to_ms: from_ms + plan.timeout_ms,
             // The table's notes have them.
             shapes: Shapes::default(),
         },
         timeout_ms: plan.timeout_ms,
-        ways: vec![Way {
-            number: NUMBER,
-            interface: interface.clone(),
-            target: link.index,
-            direction: Direction::Egress,
-            fate: Fate::Emulated,
-        }],
+        ways: ways.collect(),
         selection: Selection::new(&plan.traffic),
         sample: plan.traffic.sample,
         new_only: false,
     }
+}
+
+/// Has the interface receive what the agent sends out of the second link.
+fn hand_back(kernel: &mut Kernel, passage: &Passage) -> Result<(), Failure> {
+    let Passage { interface, pair: Pair { exit, .. }, .. } = passage;
+    let messages = [redirect::prepare(exit.index), redirect::receive(exit.index, interface.index)];
+    for message in messages {
+        kernel.route.request(&message).map_err(|refusal| {
+            if refusal.errno == Errno::ENOENT {
+                return kernel::lacks(&["sch_ingress, cls_u32 or act_mirred"]);
+            }
+            let doing = format!("have {} receive what {} sends", interface.name, exit.name);
+            KernelError::new(doing, refusal).into()
+        })?;
+    }
+    Ok(())
 }
 
 /// Has the kernel cut super-packets on their way into the first link, all or those that it has to.
@@ -340,36 +373,54 @@ fn cut_super_packets(plan: &Plan, pair: &Pair) -> Result<(), Failure> {
     })
 }
 
-/// Makes all that the worker needs: sockets, and its table, into which nothing comes yet.
-fn prepare(plan: &Plan, pair: &Pair, table: &Table) -> Result<Worker, Failure> {
+/// Makes all that the threads need: sockets, and their table, into which nothing comes yet.
+fn prepare(plan: &Plan, passages: &[Passage], table: &Table) -> Result<Vec<Worker>, Failure> {
     let seed = plan.netem.seed.unwrap_or_else(any_seed);
     let netem = Netem { seed: Some(seed), ..plan.netem.clone() };
-    let Link { index: target, mtu, .. } = *plan.link();
-    let limit = netem.limit.map_or_else(|| default_limit(&netem, mtu), NonZeroU32::get);
-    let emulator = Emulator::new(&netem, limit, seed);
-    let priority = gate::returning(plan.id);
-    let sockets = worker::Sockets::open(pair.exit.index, target, priority).map_err(|error| {
-        let hint = "the agent's container needs the capability NET_RAW";
-        let hint = (error.raw_os_error() == Some(Errno::EPERM as i32)).then_some(hint);
-        failure(FailureKind::Kernel, format!("failed to open a packet socket: {error}"), hint)
-    })?;
-    let largest = if emulate::keeps_super_packets(&plan.netem) { u32::MAX } else { mtu };
-    let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned())?;
-    let mut kernel = Kernel::open()?;
-    nftables::transact(&mut kernel.netfilter, &table.messages(&notes(&netem)))
-        .map_err(|(_, refusal)| refused(plan, table, refusal))?;
-    let own_address = entry_address(plan.id);
-    Ok(Worker::new(plan.id, (kernel, monitor, sockets), emulator, own_address, largest))
+    let mut owner = Kernel::open()?;
+    nftables::transact(&mut owner.netfilter, &table.messages(&notes(&netem)))
+        .map_err(|(_, refusal)| refused(table, refusal))?;
+    let owner = Arc::new(Mutex::new(Some(owner)));
+    let mut workers = Vec::new();
+    for (number, passage) in (0..).zip(passages) {
+        let mtu = passage.interface.mtu;
+        let limit = netem.limit.map_or_else(|| default_limit(&netem, mtu), NonZeroU32::get);
+        // Each has dice of its own; the first one's are those that were asked for.
+        let bytes = BYTES_MAX / passages.len();
+        let emulator = Emulator::new(&netem, (limit, bytes), seed.wrapping_add(number));
+        let priority = gate::returning(plan.id);
+        let exit = passage.pair.exit.index;
+        let sockets = worker::Sockets::open(exit, passage.out(), priority).map_err(|error| {
+            let hint = "the agent's container needs the capability NET_RAW";
+            let hint = (error.raw_os_error() == Some(Errno::EPERM as i32)).then_some(hint);
+            let message = format!("failed to open a packet socket: {error}");
+            failure(FailureKind::Kernel, message, hint)
+        })?;
+        let largest = if emulate::keeps_super_packets(&plan.netem) { u32::MAX } else { mtu };
+        let monitor = Monitor::open().doing(|| "listen to nf_tables".to_owned())?;
+        let kernel = Kernel::open()?;
+        workers.push(Worker {
+            id: plan.id,
+            owner: Arc::clone(&owner),
+            kernel,
+            monitor,
+            sockets,
+            emulator,
+            own_address: entry_address(plan.id),
+            largest,
+        });
+    }
+    Ok(workers)
 }
 
-fn refused(plan: &Plan, table: &Table, refusal: Refusal) -> Failure {
+fn refused(table: &Table, refusal: Refusal) -> Failure {
     let doing = format!("make the {}", table.id());
     match refusal.errno {
         Errno::EOPNOTSUPP | Errno::ENOENT => {
             kernel::lacks(&["the nf_tables egress hook or nft_fwd_netdev"])
         }
         Errno::ENODEV => {
-            let message = format!("interface `{}` has gone", plan.interface.0);
+            let message = "an interface of the fault has gone".to_owned();
             failure(FailureKind::NotFound, message, None)
         }
         _ => KernelError::new(doing, refusal).into(),
@@ -393,20 +444,28 @@ fn compare(
     };
     let mut differences = applied.gate.compare(&contents);
     let links = own_links(kernel, plan.id)?;
-    if links.len() != 2 || !links.iter().all(|link| link.up) {
+    if links.len() != 2 * applied.passages.len() || !links.iter().all(|link| link.up) {
         differences.push(format!("links: {links:?}"));
     }
-    let Table { name, egress, exit, parameters, rule } = &applied.table;
+    let Table { name, chains, rules } = &applied.table;
     let (netfilter, id) = (&mut kernel.netfilter, applied.table.id());
-    let chains =
-        nftables::chains(netfilter, id).doing(|| format!("read the chains of the {id}"))?;
-    if chains != [egress, exit, parameters].map(Clone::clone) {
-        differences.push(format!("chains of {name}: {chains:?}"));
+    let seen = nftables::chains(netfilter, id).doing(|| format!("read the chains of the {id}"))?;
+    if seen != *chains {
+        differences.push(format!("chains of {name}: {seen:?}"));
     }
-    let rules = nftables::rules(netfilter, id).doing(|| format!("read the rules of the {id}"))?;
-    let hits = rules.iter().find(|(chain, _)| chain == EGRESS);
-    if hits.is_none_or(|(_, read)| read != rule) {
-        differences.push(format!("rules of {name}: {rules:?}"));
+    let mut seen =
+        nftables::rules(netfilter, id).doing(|| format!("read the rules of the {id}"))?;
+    seen.retain(|(chain, _)| chain != PARAMETERS);
+    if seen != *rules {
+        differences.push(format!("rules of {name}: {seen:?}"));
+    }
+    let ingress = applied.passages.iter().filter(|one| one.direction == Direction::Ingress);
+    for Passage { interface, pair: Pair { exit, .. }, .. } in ingress {
+        let receivers = redirect::receivers(&mut kernel.route, exit.index)
+            .doing(|| format!("read the filters of the link {}", exit.name))?;
+        if receivers != [interface.index] {
+            differences.push(format!("receivers of what {} sends: {receivers:?}", exit.name));
+        }
     }
     if read_parameters(kernel, plan.id)?.is_none() {
         differences.push(format!("no parameters in {name}"));

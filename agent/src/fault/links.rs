@@ -2,11 +2,11 @@
 //! single ones, which give what they are to send back to where it came in.
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Failure, FailureKind, FaultId};
+use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId};
 
 use super::{
-    INGRESS_KIND, PAIR_KIND, clear::own_links, entry_address, entry_name, exit_name, ingress_name,
-    link_alias,
+    INGRESS_KIND, PAIR_KIND, clear::own_links, entry_address, ingress_name, link_alias, way_in,
+    way_out,
 };
 use crate::{
     error::{Doing, KernelError, failure},
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The two links for packets that leave one interface.
+/// The two links for packets of one direction over one interface.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// Into which packets go.
@@ -27,15 +27,15 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Makes it, down, for the interface at this position among those of the fault. No packet comes near it
-    /// yet.
+    /// Makes it, down, for packets in this direction over the interface at this position among those of the
+    /// fault. No packet comes near it yet.
     pub fn make(
         kernel: &mut Kernel,
         id: FaultId,
-        number: usize,
+        (number, direction): (usize, Direction),
         mtu: u32,
     ) -> Result<Self, Failure> {
-        let names = [&*entry_name(id, number), &*exit_name(id, number)];
+        let names = [&*way_in(id, number, direction), &*way_out(id, number, direction)];
         let message = link::create_pair(names, entry_address(id), mtu);
         let [entry, exit] = make(kernel, id, names, &message, PAIR_KIND)?;
         Ok(Self { entry, exit })

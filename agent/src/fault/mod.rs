@@ -46,7 +46,7 @@ pub fn entry_name(id: FaultId, number: usize) -> String {
 
 /// The name of the fault's link from which they come out.
 pub fn exit_name(id: FaultId, number: usize) -> String {
-    format!("{}{EXIT_SUFFIX}", entry_name(id, number))
+    way_out(id, number, Direction::Egress)
 }
 
 /// The name of the fault's link into which packets go that this one of its interfaces receives.
@@ -60,6 +60,11 @@ pub fn way_in(id: FaultId, number: usize, direction: Direction) -> String {
         Direction::Egress => entry_name(id, number),
         Direction::Ingress => ingress_name(id, number),
     }
+}
+
+/// The name of the fault's link from which they come out, where they come out of one.
+pub fn way_out(id: FaultId, number: usize, direction: Direction) -> String {
+    format!("{}{EXIT_SUFFIX}", way_in(id, number, direction))
 }
 
 /// The address of the fault's link into which packets go: a local one, by which what the kernel itself
@@ -84,16 +89,16 @@ pub fn link_alias(id: FaultId) -> String {
     format!("{OWNER} {id}")
 }
 
-/// The fault that a link of this name would belong to, and the kind that it would have.
-fn read_link_name(name: &str) -> Option<(FaultId, &'static str)> {
+/// The fault that a link of this name would belong to, and the kinds that it could have.
+fn read_link_name(name: &str) -> Option<(FaultId, &'static [&'static str])> {
     let (id, rest) = name.strip_prefix(LINK_PREFIX)?.split_at_checked(8)?;
     let rest = rest.strip_prefix(|c: char| c.is_ascii_digit() && c != '0').unwrap_or(rest);
-    let kind = match rest.chars().collect::<Vec<_>>()[..] {
-        [] | [EXIT_SUFFIX] => PAIR_KIND,
-        [INGRESS_SUFFIX] => INGRESS_KIND,
+    let kinds: &[_] = match rest.chars().collect::<Vec<_>>()[..] {
+        [] | [EXIT_SUFFIX] | [INGRESS_SUFFIX, EXIT_SUFFIX] => &[PAIR_KIND],
+        [INGRESS_SUFFIX] => &[INGRESS_KIND, PAIR_KIND],
         _ => return None,
     };
-    Some((id.parse().ok()?, kind))
+    Some((id.parse().ok()?, kinds))
 }
 
 /// The fault that a link of this name would belong to.
@@ -119,10 +124,11 @@ pub fn id_of_any_table(name: &str) -> Option<FaultId> {
 /// The fault that this very link belongs to. A name alone is not enough: someone else's link may look
 /// alike. A link that was made but not yet marked, because its agent was killed in between, is down.
 pub fn owner_of(link: &Link) -> Option<FaultId> {
-    let (id, kind) = read_link_name(&link.name)?;
+    let (id, kinds) = read_link_name(&link.name)?;
     let marked = link.alias.as_deref() == Some(&link_alias(id));
     let unfinished = link.alias.is_none() && !link.up;
-    (link.kind.as_deref() == Some(kind) && (marked || unfinished)).then_some(id)
+    let of_ours = link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
+    (of_ours && (marked || unfinished)).then_some(id)
 }
 
 /// What a clean-up came to. It never stops at the first error.
@@ -161,8 +167,9 @@ mod tests {
     fn names_are_read_back() {
         let id = FaultId::new(0x0bad_cafe);
         for number in 0..4 {
-            let names = [entry_name(id, number), exit_name(id, number), ingress_name(id, number)];
-            for name in names {
+            let names = Direction::BOTH
+                .map(|direction| [way_in(id, number, direction), way_out(id, number, direction)]);
+            for name in names.concat() {
                 assert_eq!(id_of_link(&name), Some(id), "{name}");
                 assert!(name.len() <= 15, "{name}");
             }
@@ -176,7 +183,7 @@ mod tests {
     fn only_our_own_links_are_ours() {
         let id = Some(FaultId::new(0x0bad_cafe));
         let alias = Some("pod-chaos 0badcafe");
-        for name in ["pc-0badcafe", "pc-0badcafex"] {
+        for name in ["pc-0badcafe", "pc-0badcafex", "pc-0badcafeix"] {
             assert_eq!(owner_of(&link(name, "veth", alias, true)), id);
             assert_eq!(owner_of(&link(name, "veth", alias, false)), id);
             assert_eq!(owner_of(&link(name, "veth", None, false)), id);
@@ -185,8 +192,11 @@ mod tests {
             assert_eq!(owner_of(&link(name, "ifb", alias, true)), None);
         }
         assert_eq!(owner_of(&link("pc-0badcafei", "ifb", alias, true)), id);
-        assert_eq!(owner_of(&link("pc-0badcafei", "veth", alias, true)), None);
-        for name in ["pc-printer", "pc-0badcafey", "pc-0badcafexx", "pc-0badcafe0", "eth0"] {
+        assert_eq!(owner_of(&link("pc-0badcafei", "veth", alias, true)), id);
+        assert_eq!(owner_of(&link("pc-0badcafei", "dummy", alias, true)), None);
+        for name in
+            ["pc-printer", "pc-0badcafey", "pc-0badcafexi", "pc-0badcafexx", "pc-0badcafe0", "eth0"]
+        {
             assert_eq!(owner_of(&link(name, "veth", alias, true)), None);
         }
     }

@@ -130,7 +130,7 @@ impl Plan {
     }
 
     /// The ways of packets, without the links that they go through: interface, its position, direction.
-    fn ways(&self) -> impl Iterator<Item = (&(Interface, Link), usize, Direction)> {
+    pub(super) fn ways(&self) -> impl Iterator<Item = (&(Interface, Link), usize, Direction)> {
         let hit = |direction: &Direction| self.traffic.peers(*direction).is_some();
         self.interfaces.iter().enumerate().flat_map(move |(number, interface)| {
             let directions = Direction::BOTH.into_iter().filter(hit);
@@ -196,7 +196,7 @@ fn make_links(
 ) -> Result<i32, Failure> {
     match direction {
         Direction::Egress => {
-            let pair = Pair::make(kernel, plan.id, number, mtu)?;
+            let pair = Pair::make(kernel, plan.id, (number, direction), mtu)?;
             add_qdiscs(kernel, &pair.entry, &plan.qdiscs(mtu))?;
             pair.set_up(kernel)?;
             Ok(pair.entry.index)

@@ -15,6 +15,7 @@ pub mod message;
 pub mod netem;
 pub mod nftables;
 pub mod qdisc;
+pub mod redirect;
 pub mod route;
 pub mod socket;
 pub mod socket_diagnosis;

@@ -20,7 +20,8 @@ use pod_chaos_protocol::{Backend, Ending, Event, FailureKind, FaultState};
 use serde_json::{Value, json};
 
 use crate::{
-    delay::transfer,
+    delay::{assert_times, transfer},
+    ingress::transfer_in,
     pod::{
         Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, parts_without_agent, plan_of,
         revert, status, targets, until, with,
@@ -34,7 +35,8 @@ tests! {
     NoNetem:
         is_chosen_where_the_kernel_has_no_netem;
     Emulator:
-        refuses_what_only_netem_can_hit,
+        hits_both_directions_of_two_interfaces,
+        carries_a_stream_into_the_pod,
         refuses_what_could_not_be_told_apart,
         hits_some_ports_and_spares_others,
         marks_instead_of_losing,
@@ -83,24 +85,6 @@ fn is_chosen_where_the_kernel_has_no_netem() {
     let pod = Pod::new();
     let (_agent, status) = pod.disrupt(&plan_of("00000001", "20s", &json!({ "delay": "20ms" })));
     assert_eq!(status.backend, Backend::Userspace);
-}
-
-fn refuses_what_only_netem_can_hit() {
-    let pod = Pod::new();
-    pod.connect("net1", "10.9.1", "fd00:9:1:");
-    for (traffic, want, hint) in [
-        (json!({ "egress": null, "ingress": [] }), "what comes in", "--from and --direction"),
-        (json!({ "ingress": targets(&[PEER4]) }), "what comes in", "--from and --direction"),
-        (json!({ "interfaces": ["eth0", "net1"] }), "several interfaces", "--iface"),
-    ] {
-        let asked = plan_of("00000001", "20s", &json!({ "delay": "20ms" }));
-        let events = pod.ask(&apply(&with(by(asked, Backend::Userspace), &traffic)));
-        let refused = failure(&events);
-        assert_eq!(refused.kind, FailureKind::Unsupported, "{traffic}");
-        assert!(refused.message.ends_with(&format!("cannot hit {want}")), "{refused}");
-        assert!(refused.hint.as_deref().unwrap().contains(hint), "{refused:?}");
-        pod.assert_clean();
-    }
 }
 
 fn refuses_what_could_not_be_told_apart() {
@@ -686,5 +670,56 @@ fn passes_much_of_a_stream() {
             end(agent);
             println!("{netem}: {theirs:.2} Gbit/s by netem; this is {:.2} of it", ours / theirs);
         }
+    }
+}
+
+fn hits_both_directions_of_two_interfaces() {
+    let pod = Pod::new();
+    pod.connect("net1", "10.9.1", "fd00:9:1:");
+    pod.connect("net2", "10.9.2", "fd00:9:2:");
+    pod.settle_ipv6("eth0", PEER6);
+    let asked = by(plan_of("00000001", "60s", &json!({ "delay": "20ms" })), Backend::Userspace);
+    let traffic = json!({ "ingress": [], "interfaces": ["eth0", "net1"] });
+    let (mut agent, status) = pod.disrupt(&with(asked, &traffic));
+    assert_eq!(status.backend, Backend::Userspace);
+    for peer in [PEER4, PEER6, "10.9.1.2"] {
+        assert_times(&pod.ping(peer, 3, "0.02"), 3, 40.0, 50.0);
+    }
+    assert_times(&pod.ping("10.9.2.2", 3, "0.02"), 3, 0.0, 10.0);
+    // What comes in is received by the interface that it came to, from whom it came.
+    let socket = pod.inside.spawn(|| UdpSocket::bind("10.9.1.1:7003").unwrap()).join().unwrap();
+    setsockopt(&socket, sockopt::BindToDevice, &"net1".into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    pod.outside
+        .spawn(|| {
+            let socket = UdpSocket::bind("10.9.1.2:7004").unwrap();
+            socket.send_to(b"hello", "10.9.1.1:7003").unwrap();
+        })
+        .join()
+        .unwrap();
+    let mut buffer = [0; 9];
+    assert_eq!(socket.recv_from(&mut buffer).unwrap(), (5, "10.9.1.2:7004".parse().unwrap()));
+    agent.sigkill();
+    for peer in [PEER4, "10.9.1.2"] {
+        assert_times(&pod.ping(peer, 3, "0.02"), 3, 0.0, 10.0);
+    }
+    let events = pod.ask(&revert());
+    clean_end(events.first().cloned());
+    pod.assert_clean();
+}
+
+fn carries_a_stream_into_the_pod() {
+    for (netem, cut) in
+        [(json!({ "delay": "2ms" }), false), (json!({ "delay": "2ms", "jitter": "1us" }), true)]
+    {
+        let pod = Pod::new();
+        let asked = by(plan_of("00000001", "60s", &netem), Backend::Userspace);
+        let (agent, _) = pod.disrupt(&with(asked, &json!({ "egress": null, "ingress": [] })));
+        let took = transfer_in(&pod, 5_000_000);
+        println!("5 MB into the pod through {netem}, cut: {cut}: {took:?}");
+        end(agent);
+        let errors = pod.inside.run("grep '^Tcp:' /proc/net/snmp | tail -n 1");
+        assert_eq!(errors.split_whitespace().last(), Some("0"), "{errors}");
+        pod.assert_clean();
     }
 }

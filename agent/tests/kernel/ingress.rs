@@ -20,18 +20,26 @@ use crate::{
 
 tests! {
     Netem:
+        ends_by_the_timer_when_all_agents_are_killed;
+    Delay:
         delays_what_reaches_the_pod,
         delays_both_directions,
         delays_only_its_targets,
-        ends_by_the_timer_when_all_agents_are_killed,
-        packets_on_their_way_in_arrive_after_a_revert;
-    Delay:
+        packets_on_their_way_in_arrive_after_a_revert,
         delays_only_its_targets_on_the_way_out;
     Netem alone:
         carries_a_bulk_transfer_into_the_pod_unharmed;
     Delay alone:
         every_other_packet_is_late,
         leaves_what_is_not_hit_its_throughput;
+}
+
+/// The backend for these directions.
+fn of_directions(directions: &[Direction]) -> Backend {
+    match backend() {
+        Backend::Userspace => Backend::Userspace,
+        _ => Backend::by_netem(directions),
+    }
 }
 
 fn ingress(delay: &str, from: &[&str]) -> Value {
@@ -42,7 +50,7 @@ fn delays_what_reaches_the_pod() {
     let pod = Pod::new();
     pod.settle_ipv6("eth0", PEER6);
     let (mut agent, status) = pod.disrupt(&ingress("100ms", &[]));
-    assert_eq!(status.backend, Backend::NetdevIngress);
+    assert_eq!(status.backend, of_directions(&[Direction::Ingress]));
     assert_times(&pod.ping(PEER4, 5, "0.05"), 5, 99.9, 106.0);
     assert_times(&pod.ping(PEER6, 5, "0.05"), 5, 99.9, 106.0);
     // Its own program sees each packet once.
@@ -64,7 +72,7 @@ fn delays_both_directions() {
     pod.settle_ipv6("eth0", PEER6);
     let both = json!({ "ingress": [] });
     let (mut agent, status) = pod.disrupt(&with(plan("00000001", "60s", "50ms"), &both));
-    assert_eq!(status.backend, Backend::NetdevBoth);
+    assert_eq!(status.backend, of_directions(&Direction::BOTH));
     assert!(
         Direction::BOTH.iter().all(|side| status.traffic.as_ref().unwrap().peers(*side).is_some())
     );
@@ -114,7 +122,8 @@ fn delays_only_its_targets_on_the_way_out() {
         }
         agent.send(&revert());
         let (_, _, packets) = agent.ended();
-        assert_eq!(packets, 10);
+        // And perhaps what the kernel says of its groups (MLD).
+        assert!((10..=12).contains(&packets), "{packets}");
     }
     pod.assert_clean();
 }
@@ -141,7 +150,7 @@ fn ends_by_the_timer_when_all_agents_are_killed() {
 }
 
 /// Sends so many bytes over TCP into the pod.
-fn transfer_in(pod: &Pod, length: usize) -> Duration {
+pub fn transfer_in(pod: &Pod, length: usize) -> Duration {
     let (ready, wait) = channel();
     let (finished, arrival) = channel();
     pod.inside.spawn(move || {

@@ -138,8 +138,7 @@ fn partition() -> impl Strategy<Value = Value> {
 fn fit(fault: &Value, traffic: &Value) -> bool {
     let traffic: Traffic = from_value(traffic.clone()).expect("traffic");
     let Ok(partition) = from_value::<Partition>(fault["partition"].clone()) else {
-        return backend() != Backend::Userspace
-            || (traffic.ingress.is_none() && traffic.interfaces.len() < 2);
+        return true;
     };
     let Partition { kill_connections, new_only, .. } = partition;
     let of_tcp = || Traffic { protocol: Some(Protocol::Tcp), ..traffic.clone() };

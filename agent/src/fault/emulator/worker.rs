@@ -3,7 +3,13 @@
 //! It ends when the gate is closed, by whomever, or its deadline has passed, and nothing is held any more. What
 //! is to be held for longer than a second from then on is sent at the end of that second.
 
-use std::{io, os::fd::AsFd, thread, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -59,31 +65,29 @@ impl Sockets {
     }
 }
 
-/// All that the thread works with. The table that feeds it goes when this does.
+/// All that a thread works with.
 #[derive(Debug)]
 pub struct Worker {
-    id: FaultId,
-    kernel: Kernel,
-    monitor: Monitor,
-    sockets: Sockets,
-    emulator: Emulator,
-    own_address: [u8; 6],
-    largest: u32,
+    /// The fault.
+    pub id: FaultId,
+    /// Holds the socket that owns the table: it goes with the last of the threads, or with the first that
+    /// fails, so that its packets pass.
+    pub owner: Arc<Mutex<Option<Kernel>>>,
+    /// For questions about the gate.
+    pub kernel: Kernel,
+    /// Tells when to ask.
+    pub monitor: Monitor,
+    /// Where packets come in and go out.
+    pub sockets: Sockets,
+    /// What happens to them.
+    pub emulator: Emulator,
+    /// What the kernel sends from by itself on the first link.
+    pub own_address: [u8; 6],
+    /// The largest packet.
+    pub largest: u32,
 }
 
 impl Worker {
-    /// `kernel` holds the socket that owns the table; `own_address` is what the kernel sends from by itself on
-    /// the first link; `largest` is the largest packet.
-    pub fn new(
-        id: FaultId,
-        (kernel, monitor, sockets): (Kernel, Monitor, Sockets),
-        emulator: Emulator,
-        own_address: [u8; 6],
-        largest: u32,
-    ) -> Self {
-        Self { id, kernel, monitor, sockets, emulator, own_address, largest }
-    }
-
     /// Starts it. The kernel ends the fault at `to_ms` of [`clock`].
     pub fn start(self, to_ms: u64) -> io::Result<()> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
@@ -99,6 +103,7 @@ impl Worker {
         thread::Builder::new().name("emulator".to_owned()).spawn(move || {
             if let Err(error) = run.run() {
                 eprintln!("fault {}: {error}", run.worker.id);
+                run.worker.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
         })?;
         Ok(())
