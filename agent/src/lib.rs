@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod backend;
 pub mod carried;
+pub mod carry;
 pub mod clock;
 pub mod emulate;
 pub mod error;
@@ -22,6 +23,9 @@ pub mod lines;
 pub mod lock;
 pub mod netlink;
 pub mod overlap;
+pub mod presence;
+pub mod processes;
+pub mod role;
 pub mod serve;
 pub mod status;
 pub mod stop;

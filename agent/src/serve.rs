@@ -3,6 +3,7 @@
 //! It exits 0 when it could answer, whatever the answer was.
 
 use std::{
+    ffi::CString,
     io,
     os::fd::{AsFd, BorrowedFd},
     process::ExitCode,
@@ -13,6 +14,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
@@ -22,7 +24,7 @@ use pod_chaos_protocol::{Ending, Event, Failure, FailureKind, FaultId, PROTOCOL,
 use crate::{
     apply::{self, InForce, LOCK_PATIENCE, take_lock},
     carried::{self, Outcome},
-    clock,
+    carry, clock,
     error::failure,
     fault::{
         self, Cleared, emulator, gate,
@@ -32,6 +34,7 @@ use crate::{
     lines::{self, Lines},
     lock::Lock,
     netlink::nftables::{Monitor, News},
+    presence, processes, role,
     status::{self, Held},
     stop, sweep,
 };
@@ -45,6 +48,8 @@ const TIMER_PATIENCE_MS: u64 = 1_000;
 
 /// Runs the subcommand.
 pub fn run() -> ExitCode {
+    // It may have been started as `/proc/PID/exe`.
+    let _ = CString::new(processes::OWN_NAME).map(|name| prctl::set_name(&name));
     match Conversation::begin().and_then(|mut conversation| conversation.hold()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,20 +60,21 @@ pub fn run() -> ExitCode {
 }
 
 /// Something that happened.
-enum Happening {
+#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
+pub(crate) enum Happening {
     Request(Result<Request, Failure>),
     /// Nothing more will come on stdin.
     EndOfInput,
     /// SIGTERM or SIGINT.
     Signal,
-    /// In nf_tables.
-    News(News),
+    /// At one of the others that are waited for.
+    Other,
     /// The time is up.
     Timeout,
 }
 
 /// The two ends of the conversation, and what may interrupt it.
-struct Conversation {
+pub(crate) struct Conversation {
     lines: Lines,
     input_ended: bool,
     signals: SignalFd,
@@ -91,14 +97,13 @@ impl Conversation {
     fn hold(&mut self) -> io::Result<()> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         lines::write(&Event::Hello { protocol: PROTOCOL, version })?;
-        match self.next(None, None)? {
+        match self.next(None, &[])? {
             Happening::Request(request) => {
                 if let Err(failure) = request.and_then(|request| self.answer(request)) {
                     say(&Event::Failed { failure });
                 }
             }
-            Happening::EndOfInput | Happening::Signal | Happening::News(_) | Happening::Timeout => {
-            }
+            Happening::EndOfInput | Happening::Signal | Happening::Other | Happening::Timeout => {}
         }
         Ok(())
     }
@@ -106,7 +111,8 @@ impl Conversation {
     fn answer(&mut self, request: Request) -> Result<(), Failure> {
         match request {
             Request::Apply { plan } => self.apply(&plan),
-            Request::Status => say_status(&mut Kernel::open()?),
+            Request::Disturb { plan } => carry::carry(self, &plan),
+            Request::Status => say_status(),
             Request::Revert { fault } => revert(fault),
             Request::Stop => stop(),
             other => Err(failure(
@@ -140,15 +146,18 @@ impl Conversation {
         let to_ms = label.to_ms;
         loop {
             // An error of poll itself must not leave the fault without its agent.
-            let happening = self.next(Some(to_ms), monitor.as_mut()).unwrap_or(Happening::Signal);
+            let others: Vec<_> = monitor.iter().map(|monitor| monitor.as_fd()).collect();
+            let happening = self.next(Some(to_ms), &others).unwrap_or(Happening::Signal);
             match happening {
                 Happening::Timeout => {
                     await_timer(kernel, id, to_ms);
                     return Ending::Timer;
                 }
                 Happening::Signal => return Ending::Request,
-                Happening::News(news) => {
-                    if concerns(&news, id) && !hits(kernel, id, label.kind) {
+                Happening::Other => {
+                    let news = monitor.as_mut().map(Monitor::news);
+                    if news.is_some_and(|news| concerns(&news, id)) && !hits(kernel, id, label.kind)
+                    {
                         let early = clock::now_ms() + TIMER_SLACK_MS < to_ms;
                         return if early { Ending::Elsewhere } else { Ending::Timer };
                     }
@@ -159,7 +168,7 @@ impl Conversation {
                     return Ending::Request;
                 }
                 Happening::Request(Ok(Request::Status)) => {
-                    say_status(kernel).unwrap_or_else(|failure| say(&Event::Failed { failure }));
+                    say_status_of(kernel).unwrap_or_else(|failure| say(&Event::Failed { failure }));
                 }
                 Happening::Request(request) => {
                     let failure = request.err().unwrap_or_else(|| {
@@ -175,14 +184,13 @@ impl Conversation {
         }
     }
 
-    /// Waits for the next thing to happen.
-    fn next(
+    /// Waits for the next thing to happen, here or at `others`, until that time on the [`clock`].
+    pub(crate) fn next(
         &mut self,
         until_ms: Option<u64>,
-        monitor: Option<&mut Monitor>,
+        others: &[BorrowedFd<'_>],
     ) -> io::Result<Happening> {
         let input = io::stdin();
-        let mut monitor = monitor;
         loop {
             if let Some(line) = self.lines.next_line() {
                 return Ok(Happening::Request(lines::request(line)));
@@ -191,16 +199,14 @@ impl Conversation {
             if left == Some(0) {
                 return Ok(Happening::Timeout);
             }
-            let (input_ready, signal_ready, news_ready) = {
-                let input = (!self.input_ended).then(|| input.as_fd());
-                let monitor = monitor.as_ref().map(|monitor| monitor.as_fd());
-                wait([input, Some(self.signals.as_fd()), monitor], left)?.into()
-            };
+            let input_fd = (!self.input_ended).then(|| input.as_fd());
+            let [input_ready, signal_ready, other_ready] =
+                wait(input_fd, self.signals.as_fd(), others, left)?;
             if signal_ready {
                 return Ok(Happening::Signal);
             }
-            if let (true, Some(monitor)) = (news_ready, monitor.as_mut()) {
-                return Ok(Happening::News(monitor.news()));
+            if other_ready {
+                return Ok(Happening::Other);
             }
             if input_ready && !lines::read_some(&input, &mut self.lines) {
                 self.input_ended = true;
@@ -212,10 +218,20 @@ impl Conversation {
     }
 }
 
-/// Waits until one of these can be read or `left_ms` is over; says which can be.
-fn wait(what: [Option<BorrowedFd<'_>>; 3], left_ms: Option<u64>) -> io::Result<[bool; 3]> {
-    let mut polled: Vec<_> =
-        what.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+/// Waits until one of these can be read or `left_ms` is over; says whether it is the input, a signal, or one
+/// of the others.
+fn wait(
+    input: Option<BorrowedFd<'_>>,
+    signals: BorrowedFd<'_>,
+    others: &[BorrowedFd<'_>],
+    left_ms: Option<u64>,
+) -> io::Result<[bool; 3]> {
+    let mut polled: Vec<_> = [signals]
+        .into_iter()
+        .chain(others.iter().copied())
+        .chain(input)
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+        .collect();
     // Rounded up to a whole millisecond by now_ms; the longest wait is 24 days, and comes round again.
     let timeout = left_ms.map_or(PollTimeout::NONE, |left| {
         i32::try_from(left).ok().and_then(|left| left.try_into().ok()).unwrap_or(PollTimeout::MAX)
@@ -224,18 +240,27 @@ fn wait(what: [Option<BorrowedFd<'_>>; 3], left_ms: Option<u64>) -> io::Result<[
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let mut ready = polled.iter().map(|fd| fd.any().unwrap_or(false));
-    Ok(what.map(|fd| fd.is_some() && ready.next() == Some(true)))
+    let ready: Vec<_> = polled.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+    let (others, input_ready) = ready[1..].split_at(others.len());
+    Ok([input_ready.contains(&true), ready[0], others.contains(&true)])
 }
 
 /// Says something to the plugin. It may have gone, in which case the fault goes on all the same.
-fn say(event: &Event) {
+pub(crate) fn say(event: &Event) {
     let _ = lines::write(event);
 }
 
-fn say_status(kernel: &mut Kernel) -> Result<(), Failure> {
+fn say_status() -> Result<(), Failure> {
+    if role::sees_network() {
+        return say_status_of(&mut Kernel::open()?);
+    }
+    say(&Event::Status { faults: Vec::new(), processes: presence::statuses() });
+    Ok(())
+}
+
+fn say_status_of(kernel: &mut Kernel) -> Result<(), Failure> {
     let faults = status::scan(kernel)?.iter().filter_map(Held::status).collect();
-    say(&Event::Status { faults });
+    say(&Event::Status { faults, processes: presence::statuses() });
     Ok(())
 }
 
@@ -282,11 +307,19 @@ fn packets(kernel: &mut Kernel, id: FaultId) -> u64 {
 
 fn ended(fault: FaultId, by: Ending, ran_ms: u64, packets: u64, cleared: Cleared) -> Event {
     let Cleared { left, errors } = cleared;
-    Event::Ended { fault, by, ran_ms, packets, left, errors }
+    Event::Ended { fault, by, ran_ms, packets: Some(packets), left, errors }
 }
 
 /// Ends faults of any agent, and clears what is left of others. One that is not there has ended.
 fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
+    for id in presence::faults().unwrap_or_default() {
+        if fault.is_none_or(|of| of == id) {
+            presence::revert(id).iter().for_each(say);
+        }
+    }
+    if !role::sees_network() {
+        return say_status();
+    }
     // One that the agent is just about to put in force would come after its own revert.
     for id in carried::given().into_iter().filter(|id| fault.is_none_or(|of| of == *id)) {
         carried::settled(id)?;
@@ -305,7 +338,7 @@ fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
         let cleared = sweep::clear(&mut kernel, found.id);
         say(&ended(found.id, by, ran_ms, packets, cleared));
     }
-    say_status(&mut kernel)
+    say_status_of(&mut kernel)
 }
 
 /// Ends all faults, then the agent that waits.

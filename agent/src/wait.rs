@@ -25,6 +25,7 @@ use crate::{
     kernel::Kernel,
     lock::Lock,
     netlink::nftables::{Monitor, News},
+    role,
     status::{self, Held},
     sweep,
 };
@@ -59,9 +60,9 @@ fn wait(plan: Option<&str>) -> io::Result<()> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     // Without it (no NET_ADMIN, no nf_tables) there can be no fault to clear either.
-    let mut monitor = Monitor::open()
-        .inspect_err(|refusal| eprintln!("cannot listen to nf_tables: {refusal}"))
-        .ok();
+    let mut monitor = role::sees_network().then(Monitor::open).and_then(|opened| {
+        opened.inspect_err(|refusal| eprintln!("cannot listen to nf_tables: {refusal}")).ok()
+    });
     // Held, so that whoever asks later is told.
     let _mark = plan.and_then(carried::carry_out);
     let mut due_ms = if monitor.is_some() { tidy() } else { None };

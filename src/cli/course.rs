@@ -22,7 +22,7 @@ pub struct CourseArgs {
         allow_negative_numbers = true
     )]
     pub warm_up: WarmUp,
-    /// Return as soon as the fault is in force; the kernel ends it
+    /// Return as soon as the fault is in force; it ends all the same
     #[arg(long)]
     pub detach: bool,
     /// How the events are printed on stdout

@@ -7,6 +7,7 @@ mod faults;
 mod image;
 mod netem;
 mod partition;
+mod process;
 mod traffic;
 
 use std::num::NonZeroU32;
@@ -20,6 +21,7 @@ pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
+pub use process::{PauseArgs, ProcessArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 
 use crate::plan::{Namespace, PodName};
@@ -49,12 +51,14 @@ pub struct Cli {
 pub enum Command {
     /// Put the agent into a pod and leave it waiting
     Install(InstallArgs),
-    /// End all faults of a pod and let its agent exit
+    /// End all faults of a pod and let its agents exit
     Uninstall(UninstallArgs),
     /// Make a pod's network worse
     Disrupt(Box<DisruptArgs>),
     /// Cut a pod off from others
     Partition(Box<PartitionArgs>),
+    /// Have the processes of a container stand still
+    Pause(Box<PauseArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

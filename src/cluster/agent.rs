@@ -1,15 +1,14 @@
 //! The agents that a pod already has, and the container that makes a new one.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ContainerStatus, EphemeralContainer, Pod, SeccompProfile, SecurityContext,
+    ContainerStatus, EphemeralContainer, Pod, SeccompProfile, SecurityContext,
 };
 use pod_chaos_protocol::Carried;
 use rand::seq::IndexedRandom as _;
 
+use super::role::{Role, only};
 use crate::plan::Image;
 
-/// Ephemeral containers whose name starts so are ours.
-const PREFIX: &str = "pod-chaos-net-";
 /// The binary in the agent's image.
 pub(super) const BINARY: &str = "/pod-chaos-agent";
 
@@ -18,6 +17,8 @@ pub(super) const BINARY: &str = "/pod-chaos-agent";
 pub struct AgentContainer {
     /// Its name.
     pub name: String,
+    /// What it is there for.
+    pub role: Role,
     /// What the kubelet last said of it; that lags one to three seconds behind.
     pub state: AgentState,
 }
@@ -63,10 +64,13 @@ pub fn agents(pod: &Pod) -> Vec<AgentContainer> {
         .flat_map(|status| status.ephemeral_container_statuses.iter().flatten())
         .collect();
     containers
-        .filter(|container| container.name.starts_with(PREFIX))
-        .map(|container| AgentContainer {
-            name: container.name.clone(),
-            state: state(statuses.iter().find(|status| status.name == container.name).copied()),
+        .filter_map(|container| {
+            let status = statuses.iter().find(|status| status.name == container.name);
+            Some(AgentContainer {
+                name: container.name.clone(),
+                role: Role::of(container)?,
+                state: state(status.copied()),
+            })
         })
         .collect()
 }
@@ -102,7 +106,7 @@ fn state(status: Option<&ContainerStatus>) -> AgentState {
 }
 
 /// A name that no container of the pod has, in letters that spell no words.
-pub(super) fn fresh_name(pod: &Pod) -> String {
+pub(super) fn fresh_name(pod: &Pod, role: &Role) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let taken = |name: &str| {
         pod.spec
@@ -113,22 +117,35 @@ pub(super) fn fresh_name(pod: &Pod) -> String {
     let mut rng = rand::rng();
     loop {
         let letters = (0..5).filter_map(|_| LETTERS.choose(&mut rng)).map(|&b| char::from(b));
-        let name: String = PREFIX.chars().chain(letters).collect();
+        let name: String = role.prefix().chars().chain(letters).collect();
         if !taken(&name) {
             return name;
         }
     }
 }
 
-/// The container of a network agent: root in the pod's network, with two capabilities and nothing
-/// else.
+/// An agent that is wanted: from where, and what for.
+#[derive(Clone, Debug)]
+pub struct AgentSpec {
+    /// Its image.
+    pub image: Image,
+    /// What for.
+    pub role: Role,
+}
+
+impl AgentSpec {
+    /// One for the network.
+    pub const fn network(image: Image) -> Self {
+        Self { image, role: Role::Network }
+    }
+}
+
+/// The container of an agent, with the capabilities of its role and nothing else.
 ///
-/// It has no `targetContainerName`: with one it would share the target's PID namespace and die with
-/// it. User and group are set because a pod's own `runAsUser` and `runAsNonRoot` are inherited
-/// otherwise.
+/// User and group are set because a pod's own `runAsUser` and `runAsNonRoot` are inherited otherwise.
 pub(super) fn container(
     name: &str,
-    image: &Image,
+    AgentSpec { image, role }: &AgentSpec,
     carried: Option<&Carried>,
 ) -> EphemeralContainer {
     let mut command = vec![BINARY.to_owned(), "wait".to_owned()];
@@ -139,17 +156,15 @@ pub(super) fn container(
         // A runtime would look for a registry on the node itself, and retry for a quarter of a minute.
         image_pull_policy: Some(if image.is_local() { "Never" } else { "IfNotPresent" }.to_owned()),
         command: Some(command),
+        target_container_name: role.target().map(str::to_owned),
         security_context: Some(SecurityContext {
-            run_as_user: Some(0),
-            run_as_group: Some(0),
-            run_as_non_root: Some(false),
+            run_as_user: Some(role.user().uid),
+            run_as_group: Some(role.user().gid),
+            run_as_non_root: Some(role.user().uid != 0),
             privileged: Some(false),
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                add: Some(vec!["NET_ADMIN".to_owned(), "NET_RAW".to_owned()]),
-                drop: Some(vec!["ALL".to_owned()]),
-            }),
+            capabilities: Some(only(role.capabilities())),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 localhost_profile: None,
@@ -170,7 +185,10 @@ fn argument(carried: &Carried) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{
+        super::role::{Capability, ProcessRole, User},
+        *,
+    };
 
     fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
@@ -199,10 +217,12 @@ mod tests {
             [
                 AgentContainer {
                     name: "pod-chaos-net-bbbbb".into(),
+                    role: Role::Network,
                     state: AgentState::Starting(None)
                 },
                 AgentContainer {
                     name: "pod-chaos-net-aaaaa".into(),
+                    role: Role::Network,
                     state: AgentState::Dead("Error, exit code 137".into())
                 },
             ]
@@ -230,10 +250,11 @@ mod tests {
 
     #[test]
     fn asks_for_two_capabilities_and_never_for_privileges() {
-        let name = fresh_name(&pod(&json!([])));
-        assert!(name.starts_with(PREFIX) && name.len() == PREFIX.len() + 5, "{name}");
-        let image = Image::default();
-        let text = serde_json::to_value(container(&name, &image, None)).unwrap();
+        let spec = AgentSpec { image: Image::default(), role: Role::Network };
+        let name = fresh_name(&pod(&json!([])), &spec.role);
+        let prefix = "pod-chaos-net-";
+        assert!(name.starts_with(prefix) && name.len() == prefix.len() + 5, "{name}");
+        let text = serde_json::to_value(container(&name, &spec, None)).unwrap();
         assert_eq!(
             text["securityContext"],
             json!({
@@ -251,12 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_for_processes_joins_its_target_with_what_it_needs() {
+        for (user, capabilities) in
+            [(User { uid: 1000, gid: 7 }, vec![]), (User::ROOT, vec![Capability::SysPtrace])]
+        {
+            let added = json!(capabilities.iter().map(|one| one.name()).collect::<Vec<_>>());
+            let role = Role::Process(ProcessRole { target: "app".into(), user, capabilities });
+            let spec = AgentSpec { image: Image::default(), role };
+            let container = container(&fresh_name(&pod(&json!([])), &spec.role), &spec, None);
+            assert!(container.name.starts_with("pod-chaos-proc-"), "{}", container.name);
+            assert_eq!(Role::of(&container), Some(spec.role));
+            let text = serde_json::to_value(container).unwrap();
+            assert_eq!(text["targetContainerName"], "app");
+            let context = &text["securityContext"];
+            assert_eq!(context["runAsUser"], user.uid);
+            assert_eq!(context["runAsNonRoot"], user.uid != 0);
+            assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+            let add = &context["capabilities"]["add"];
+            assert!(*add == added || (add.is_null() && added == json!([])), "{add}");
+        }
+    }
+
+    #[test]
     fn nothing_in_a_plan_is_expanded_by_the_kubelet() {
         let plan = r#"{"id":"0badcafe","running-time":"30s",
             "fault":{"netem":{"netem":{"delay":"1ms"}}},
             "traffic":{"interfaces":["$(HOME)"]}}"#;
         let carried = Carried::new(serde_json::from_str(plan).unwrap(), 1_000);
-        let container = container("x", &Image::default(), Some(&carried));
+        let spec = AgentSpec { image: Image::default(), role: Role::Network };
+        let container = container("x", &spec, Some(&carried));
         let command = container.command.unwrap();
         assert_eq!(command[..2], ["/pod-chaos-agent", "wait"]);
         assert!(!command[2].contains('$'), "{}", command[2]);

@@ -18,9 +18,9 @@ pub fn api_error(error: &kube::Error) -> Error {
     let error = Error::new(exit, message);
     if status.message.contains("violates PodSecurity") {
         return error.hint(
-            "network faults need NET_ADMIN and NET_RAW; use a namespace whose label \
-             pod-security.kubernetes.io/enforce is `privileged`, or have an administrator exempt \
-             you",
+            "network faults need NET_ADMIN and NET_RAW, faults on another user's processes SYS_PTRACE; \
+             use a namespace whose label pod-security.kubernetes.io/enforce is `privileged`, or have \
+             an administrator exempt you",
         );
     }
     if status.message.contains("cannot ") && status.is_forbidden() {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     AgentState, Cluster, Session, SessionError,
-    agent::{agents, container, fresh_name},
+    agent::{AgentContainer, AgentSpec, agents, container, fresh_name},
     api_error,
     client::in_time,
     events::{News, news_of},
@@ -51,14 +51,15 @@ pub async fn ensure_agent(
     cluster: &Cluster,
     name: &PodName,
     pod: &Pod,
-    image: &Image,
+    spec: &AgentSpec,
     say: &mut dyn FnMut(&str),
 ) -> Result<(Session, Installed), Error> {
-    check_pod(pod)?;
-    if let Some(session) = reach_agent(cluster, name, pod, say).await? {
+    check_pod(pod, spec.role.domain())?;
+    let able = |agent: &AgentContainer| agent.role.covers(&spec.role);
+    if let Some(session) = reach_agent(cluster, name, pod, &able, say).await? {
         return Ok((session, Installed::Before));
     }
-    let agent = NewAgent::check(cluster, name, pod, image, None).await?;
+    let agent = NewAgent::check(cluster, name, pod, spec, None).await?;
     agent.put_in(cluster).await?;
     Ok((agent.answer(cluster, say).await?, Installed::Now))
 }
@@ -78,12 +79,12 @@ impl NewAgent {
         cluster: &Cluster,
         name: &PodName,
         pod: &Pod,
-        image: &Image,
+        spec: &AgentSpec,
         carried: Option<&Carried>,
     ) -> Result<Self, Error> {
-        let container = container(&fresh_name(pod), image, carried);
+        let container = container(&fresh_name(pod, &spec.role), spec, carried);
         check_server(cluster, name, &container).await?;
-        Ok(Self { pod: name.clone(), image: image.clone(), container })
+        Ok(Self { pod: name.clone(), image: spec.image.clone(), container })
     }
 
     /// The name of its container.
@@ -185,8 +186,8 @@ impl From<NoAnswer> for Error {
     }
 }
 
-/// Opens a session with an agent that is already there, the newest that answers; `None` when none
-/// does.
+/// Opens a session with an agent that is already there, the newest of those that are `wanted` and answer;
+/// `None` when none does.
 ///
 /// The kubelet's word lags one to three seconds behind: an agent that it calls running may be dead,
 /// and one that it has not mentioned yet most likely runs.
@@ -194,6 +195,7 @@ pub async fn reach_agent(
     cluster: &Cluster,
     name: &PodName,
     pod: &Pod,
+    wanted: &dyn Fn(&AgentContainer) -> bool,
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<Session>, Error> {
     let mut pod = Cow::Borrowed(pod);
@@ -201,7 +203,7 @@ pub async fn reach_agent(
     loop {
         let mut patience = Duration::ZERO;
         let mut silent = None;
-        for agent in agents(&pod) {
+        for agent in agents(&pod).into_iter().filter(wanted) {
             let starting = match agent.state {
                 AgentState::Running => false,
                 AgentState::Starting(_) => true,

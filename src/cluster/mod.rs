@@ -6,11 +6,15 @@ mod error;
 mod events;
 mod inject;
 mod preflight;
+mod role;
 mod session;
+mod target;
 
-pub use agent::{AgentContainer, AgentState, agents};
+pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
 pub use client::Cluster;
 pub use error::{api_error, connect_error};
 pub use inject::{Installed, NewAgent, NoAnswer, ensure_agent, reach_agent};
 pub use preflight::check_pod;
+pub use role::{Capability, Domain, ProcessRole, Role, User};
 pub use session::{Session, SessionError};
+pub use target::{TargetContainer, status_of};

@@ -10,15 +10,17 @@ use kube::{
     api::{PatchParams, PostParams},
 };
 
-use super::{Cluster, api_error, client::in_time, error::role_hint, inject::ephemeral_patch};
+use super::{
+    Cluster, Domain, api_error, client::in_time, error::role_hint, inject::ephemeral_patch,
+};
 use crate::{
     exit::{Error, Exit},
     plan::PodName,
 };
 
-/// Refuses pods that no network fault can or should be put into, with every reason at once.
-pub fn check_pod(pod: &Pod) -> Result<(), Error> {
-    let reasons = reasons_against(pod);
+/// Refuses pods that no fault of that kind can or should be put into, with every reason at once.
+pub fn check_pod(pod: &Pod, domain: Domain) -> Result<(), Error> {
+    let reasons = reasons_against(pod, domain);
     if reasons.is_empty() {
         return Ok(());
     }
@@ -29,7 +31,7 @@ pub fn check_pod(pod: &Pod) -> Result<(), Error> {
 }
 
 /// Each reason with what to do about it.
-fn reasons_against(pod: &Pod) -> Vec<(String, &'static str)> {
+fn reasons_against(pod: &Pod, domain: Domain) -> Vec<(String, &'static str)> {
     let mut reasons = Vec::new();
     let mut add = |why: String, hint| reasons.push((why, hint));
     let spec = pod.spec.clone().unwrap_or_default();
@@ -41,10 +43,16 @@ fn reasons_against(pod: &Pod) -> Vec<(String, &'static str)> {
             "choose a pod that the API server manages",
         );
     }
-    if spec.host_network == Some(true) {
+    if domain == Domain::Network && spec.host_network == Some(true) {
         add(
             "uses its node's network: a fault would hit every pod of the node".to_owned(),
             "choose a pod with a network of its own (hostNetwork: false)",
+        );
+    }
+    if domain == Domain::Processes && spec.host_pid == Some(true) {
+        add(
+            "sees all processes of its node, and so would the agent".to_owned(),
+            "choose a pod with processes of its own (hostPID: false)",
         );
     }
     let label = spec.node_selector.iter().flatten().find(|(key, _)| *key == "kubernetes.io/os");
@@ -138,7 +146,9 @@ mod tests {
             "status": {"phase": "Running"},
         });
         change(&mut pod);
-        check_pod(&serde_json::from_value(pod).unwrap()).err().map(|error| error.to_string())
+        check_pod(&serde_json::from_value(pod).unwrap(), Domain::Network)
+            .err()
+            .map(|error| error.to_string())
     }
 
     #[test]
@@ -172,6 +182,22 @@ mod tests {
             refused(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"))
                 .contains("is being deleted")
         );
+    }
+
+    #[test]
+    fn each_kind_of_fault_has_its_own_reasons() {
+        let pod = |spec: serde_json::Value| {
+            serde_json::from_value(json!({
+                "metadata": {"name": "web"}, "spec": spec, "status": {"phase": "Running"},
+            }))
+            .unwrap()
+        };
+        let host_pid: Pod = pod(json!({"containers": [], "hostPID": true}));
+        let refusal = check_pod(&host_pid, Domain::Processes).unwrap_err().to_string();
+        assert!(refusal.contains("all processes of its node"), "{refusal}");
+        assert!(check_pod(&host_pid, Domain::Network).is_ok());
+        let host_network: Pod = pod(json!({"containers": [], "hostNetwork": true}));
+        assert!(check_pod(&host_network, Domain::Processes).is_ok());
     }
 
     #[test]

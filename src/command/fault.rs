@@ -1,23 +1,27 @@
-//! Puts a network fault in force, stays with it, and sees that it is gone; whichever command asks for it.
+//! Puts a fault in force, stays with it, and sees that it is gone; whichever command asks for it.
 
 use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{Carried, Cidr, Event, FaultStatus, Request};
+use pod_chaos_protocol::{
+    Carried, Cidr, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request, RunTime,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{interrupt::Interrupts, note, sweep};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, PodArgs},
     cluster::{
-        AgentState, Cluster, NewAgent, NoAnswer, Session, SessionError, check_pod, ensure_agent,
-        reach_agent,
+        AgentContainer, AgentSpec, AgentState, Cluster, Domain, Installed, NewAgent, NoAnswer,
+        Role, Session, SessionError, TargetContainer, check_pod, ensure_agent, reach_agent,
     },
     exit::{Error, Exit},
     plan::{Intent, PodName},
     report::{Follow, expectation, follow},
 };
 
+/// Between two looks whether a fault has ended whose agent is out of reach.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after its deadline a fault's agent may take to report it clean.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -32,7 +36,7 @@ pub(super) async fn run(
     let before = async {
         let cluster = Cluster::connect(connection, target.namespace.namespace.as_ref()).await?;
         let mut report = follow(output, cluster.namespace(), name);
-        let way = find_way(&cluster, name, &mut intent, report.as_mut()).await?;
+        let way = Box::pin(find_way(&cluster, name, &mut intent, report.as_mut())).await?;
         Ok::<_, Error>((cluster, report, way))
     };
     // Until the plan has been sent nothing has to be reverted.
@@ -43,8 +47,15 @@ pub(super) async fn run(
             return Ok(Exit::Interrupted);
         }
     };
-    let (name, intent) = (name.clone(), &intent);
-    let mut run = Run { cluster: &cluster, name, intent, report, deadline: None };
+    let job = Job {
+        id: intent.plan.id,
+        agent: AgentSpec::network(intent.image),
+        running_time: intent.plan.running_time,
+        detach: intent.detach,
+        request: Request::Apply { plan: intent.plan },
+        container: None,
+    };
+    let mut run = Run::new(&cluster, name.clone(), job, report);
     match way {
         Way::Session(session) => run.ask(*session, &mut interrupts).await,
         Way::NewAgent(agent) => run.bring_in(&agent, &mut interrupts).await,
@@ -68,25 +79,26 @@ async fn find_way(
 ) -> Result<Way, Error> {
     let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
     let pod = pod?;
-    check_pod(&pod)?;
+    check_pod(&pod, Domain::Network)?;
     spare_node(name, &pod, intent, report)?;
     report.note(&format!("pod/{name} to be hit: {}", intent.plan.traffic));
     if let Some(expectation) = expectation::of(&intent.plan.fault) {
         report.note(&format!("pod/{name} to be seen: {expectation}"));
     }
-    let (intent, image) = (&*intent, &intent.image);
+    let (intent, spec) = (&*intent, &AgentSpec::network(intent.image.clone()));
     let at_once = intent.warm_up.duration().is_zero();
     let mut say = |text: &str| report.note(text);
-    if let Some(session) = reach_agent(cluster, name, &pod, &mut say).await? {
+    let able = |agent: &AgentContainer| agent.role.covers(&spec.role);
+    if let Some(session) = reach_agent(cluster, name, &pod, &able, &mut say).await? {
         if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
     } else if let (Some(now), true) = (clock, at_once && intent.fits_arguments()) {
         let carried = Carried::new(intent.plan.clone(), now);
-        let agent = NewAgent::check(cluster, name, &pod, image, Some(&carried)).await?;
+        let agent = NewAgent::check(cluster, name, &pod, spec, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
     } else {
-        let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
+        let (session, _) = ensure_agent(cluster, name, &pod, spec, &mut say).await?;
         installed(report, name, &session);
         if at_once {
             return Ok(Way::Session(Box::new(session)));
@@ -96,7 +108,7 @@ async fn find_way(
     wait(intent.warm_up.duration(), report).await;
     let pod = cluster.pod(name).await?;
     let mut say = |text: &str| report.note(text);
-    let (session, _) = ensure_agent(cluster, name, &pod, image, &mut say).await?;
+    let (session, _) = ensure_agent(cluster, name, &pod, spec, &mut say).await?;
     Ok(Way::Session(Box::new(session)))
 }
 
@@ -136,7 +148,7 @@ fn node_addresses(pod: &Pod) -> Vec<Cidr> {
     addresses
 }
 
-async fn wait(warm_up: Duration, report: &mut dyn Follow) {
+pub(super) async fn wait(warm_up: Duration, report: &mut dyn Follow) {
     let start = Instant::now();
     while let Some(left) = warm_up.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
         report.warming_up(left, warm_up);
@@ -144,21 +156,81 @@ async fn wait(warm_up: Duration, report: &mut dyn Follow) {
     }
 }
 
-fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
+pub(super) fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
     report.note(&format!(
         "pod/{name} agent installed: {} (it stays in the pod's spec)",
         session.container
     ));
 }
 
+/// A fault, as far as it matters for following it.
+pub(super) struct Job {
+    pub id: FaultId,
+    /// Puts it in force.
+    pub request: Request,
+    /// Who can.
+    pub agent: AgentSpec,
+    /// Counts from the moment it is in force.
+    pub running_time: RunTime,
+    /// Return as soon as it is in force.
+    pub detach: bool,
+    /// Whose processes it is done to: it ends with them.
+    pub container: Option<TargetContainer>,
+}
+
+impl Job {
+    /// What ends the fault when nobody asks for its end.
+    const fn ender(&self) -> &'static str {
+        match self.agent.role.domain() {
+            Domain::Network => "the kernel's timer",
+            Domain::Processes => "its agent's timer",
+        }
+    }
+
+    /// The name of the container whose processes are hit, when that run of it has ended.
+    fn lost_container(&self, pod: &Pod) -> Option<&str> {
+        let container = self.container.as_ref().filter(|container| !container.lives_in(pod))?;
+        Some(&container.container.name)
+    }
+
+    /// Waits until the fault has ended before its time: with its container, or with its agent. The kernel's
+    /// timer needs neither.
+    async fn ended_early(&self, cluster: &Cluster, name: &PodName) {
+        if self.agent.role.domain() == Domain::Network {
+            return std::future::pending().await;
+        }
+        loop {
+            if self.is_over(cluster, name).await.unwrap_or(false) {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn is_over(&self, cluster: &Cluster, name: &PodName) -> Result<bool, Error> {
+        let pod = cluster.pod(name).await?;
+        if self.lost_container(&pod).is_some() {
+            return Ok(true);
+        }
+        let able = |agent: &AgentContainer| agent.role.covers(&self.agent.role);
+        let Some(session) = reach_agent(cluster, name, &pod, &able, &mut |_| {}).await? else {
+            return Ok(true);
+        };
+        let told = sweep::status(session).await?;
+        Ok(!told.iter().any(|fault| fault.id() == self.id))
+    }
+}
+
 /// A fault from the moment its plan is sent.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     cluster: &'a Cluster,
     name: PodName,
-    intent: &'a Intent,
+    job: Job,
     report: Box<dyn Follow>,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
+    /// Whether the agent may not do what it was asked for.
+    pub not_permitted: bool,
 }
 
 /// Why the plugin stopped listening to the agent.
@@ -168,7 +240,29 @@ enum Outcome {
     Lost(String),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        name: PodName,
+        job: Job,
+        report: Box<dyn Follow>,
+    ) -> Self {
+        Self { cluster, name, job, report, deadline: None, not_permitted: false }
+    }
+
+    /// Turns to an agent that may do more.
+    pub(super) async fn turn_to(&mut self, role: Role) -> Result<Session, Error> {
+        self.job.agent.role = role;
+        let pod = self.cluster.pod(&self.name).await?;
+        let mut say = |text: &str| self.report.note(text);
+        let (session, how) =
+            ensure_agent(self.cluster, &self.name, &pod, &self.job.agent, &mut say).await?;
+        if how == Installed::Now {
+            installed(self.report.as_mut(), &self.name, &session);
+        }
+        Ok(session)
+    }
+
     /// Puts in an agent that carries the plan, and joins it as soon as it answers.
     async fn bring_in(
         &mut self,
@@ -236,14 +330,13 @@ impl Run<'_> {
     }
 
     /// Asks an agent that answers for the fault, and stays to its end.
-    async fn ask(
+    pub(super) async fn ask(
         &mut self,
         mut session: Session,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Error> {
-        let plan = &self.intent.plan;
         let sent = Instant::now();
-        let outcome = match session.send(&Request::Apply { plan: plan.clone() }).await {
+        let outcome = match session.send(&self.job.request).await {
             Ok(()) => self.listen(session, interrupts).await?,
             Err(SessionError::Lost(why)) => Outcome::Lost(why),
             Err(error) => return Err(error.into()),
@@ -252,7 +345,7 @@ impl Run<'_> {
             Outcome::Exit(exit) => Ok(exit),
             Outcome::Lost(why) => {
                 // Without a word that it is in force, it may still have been put in force.
-                let latest = sent + Duration::from(plan.running_time) + GRACE;
+                let latest = sent + Duration::from(self.job.running_time) + GRACE;
                 let deadline = self.deadline.unwrap_or(latest);
                 self.outlive(&why, deadline, interrupts).await
             }
@@ -274,10 +367,12 @@ impl Run<'_> {
                     Ok(event) => {
                         self.report.event(&event)?;
                         match event {
-                            Event::InForce { status } => {
-                                self.in_force(&status);
-                                if self.intent.detach {
-                                    self.report.detached(&status, &self.cluster.flags(&self.name));
+                            Event::InForce { status: FaultStatus { remaining_ms, .. } }
+                            | Event::ProcessInForce { status: ProcessStatus { remaining_ms, .. } } => {
+                                self.in_force(remaining_ms);
+                                if self.job.detach {
+                                    let flags = self.cluster.flags(&self.name);
+                                    self.report.detached(self.job.ender(), remaining_ms, &flags);
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
                             }
@@ -289,6 +384,7 @@ impl Run<'_> {
                             }
                             Event::Ended { .. } => return Ok(Outcome::Exit(Exit::Done)),
                             Event::Failed { failure } => {
+                                self.not_permitted = failure.kind == FailureKind::NotPermitted;
                                 self.report.finish();
                                 return Err(sweep::failure(&self.name, failure));
                             }
@@ -304,7 +400,7 @@ impl Run<'_> {
                     }
                     interrupted = true;
                     self.report.note("interrupted: reverting");
-                    let revert = Request::Revert { fault: Some(self.intent.plan.id) };
+                    let revert = Request::Revert { fault: Some(self.job.id) };
                     if let Err(SessionError::Lost(why)) = session.send(&revert).await {
                         return Ok(Outcome::Lost(why));
                     }
@@ -322,15 +418,15 @@ impl Run<'_> {
         }
     }
 
-    fn in_force(&mut self, status: &FaultStatus) {
-        self.deadline = Some(Instant::now() + Duration::from_millis(status.remaining_ms));
+    fn in_force(&mut self, remaining_ms: u64) {
+        self.deadline = Some(Instant::now() + Duration::from_millis(remaining_ms));
     }
 
     fn interrupted_again(&mut self) -> Exit {
         self.report.finish();
         eprintln!(
-            "interrupted again: not waiting for the revert; the kernel ends the fault at its \
-             deadline at the latest"
+            "interrupted again: not waiting for the revert; {} ends the fault at its deadline at the latest",
+            self.job.ender()
         );
         Exit::NotClean
     }
@@ -345,26 +441,12 @@ impl Run<'_> {
     ) -> Result<Exit, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         self.report.note(&format!(
-            "pod/{} lost the agent ({why}); the kernel's timer ends the fault in {:.0} s all the same",
+            "pod/{} lost the agent ({why}); {} ends the fault in {:.0} s all the same",
             self.name,
+            self.job.ender(),
             left.as_secs_f64().ceil()
         ));
-        let mut exit = Exit::Done;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.report.time_left(left);
-            tokio::select! {
-                () = sleep(left.min(Duration::from_millis(200))) => {}
-                () = interrupts.next() => {
-                    self.report.note("interrupted: reverting");
-                    exit = Exit::Interrupted;
-                    break;
-                }
-            }
-        }
+        let exit = self.sit_out(deadline, interrupts).await;
         self.report.finish();
         let clean = tokio::select! {
             looked = self.look() => looked?,
@@ -373,30 +455,56 @@ impl Run<'_> {
         Ok(if clean { exit } else { Exit::NotClean })
     }
 
+    /// Waits for the end of a fault whose agent is out of reach.
+    async fn sit_out(&mut self, deadline: Instant, interrupts: &mut Interrupts) -> Exit {
+        let mut ended = Box::pin(self.job.ended_early(self.cluster, &self.name));
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Exit::Done;
+            }
+            self.report.time_left(left);
+            tokio::select! {
+                () = sleep(left.min(Duration::from_millis(200))) => {}
+                () = &mut ended => return Exit::Done,
+                () = interrupts.next() => {
+                    self.report.note("interrupted: reverting");
+                    return Exit::Interrupted;
+                }
+            }
+        }
+    }
+
     /// Has an agent, a new one if need be, end the fault and look whether it is gone. Whether it is clean.
     async fn look(&mut self) -> Result<bool, Error> {
-        let (cluster, image) = (self.cluster, &self.intent.image);
-        let looked = async {
-            let pod = cluster.pod(&self.name).await?;
-            let (session, _) = ensure_agent(cluster, &self.name, &pod, image, &mut note).await?;
-            let container = session.container.clone();
-            Ok((container, self.revert(session).await?))
-        };
-        match looked.await {
-            Ok((container, clean)) => {
-                if clean {
-                    self.report.note(&format!("pod/{} clean: read back by {container}", self.name));
-                }
-                Ok(clean)
-            }
+        match Box::pin(self.look_by_agent()).await {
+            Ok(clean) => Ok(clean),
             Err(error) => Err(self.not_verified(error)),
         }
+    }
+
+    async fn look_by_agent(&mut self) -> Result<bool, Error> {
+        let pod = self.cluster.pod(&self.name).await?;
+        if let Some(container) = self.job.lost_container(&pod) {
+            let text =
+                format!("pod/{} container {container} has ended, and the fault with it", self.name);
+            self.report.note(&text);
+            return Ok(true);
+        }
+        let (session, _) =
+            ensure_agent(self.cluster, &self.name, &pod, &self.job.agent, &mut note).await?;
+        let container = session.container.clone();
+        let clean = self.revert(session).await?;
+        if clean {
+            self.report.note(&format!("pod/{} clean: read back by {container}", self.name));
+        }
+        Ok(clean)
     }
 
     /// Ends the fault and says what the agent says. Whether it is clean.
     async fn revert(&mut self, session: Session) -> Result<bool, Error> {
         let mut clean = true;
-        for event in sweep::revert(session, Some(self.intent.plan.id)).await? {
+        for event in sweep::revert(session, Some(self.job.id)).await? {
             clean &= sweep::is_clean(&event);
             self.report.event(&event)?;
         }
@@ -405,9 +513,9 @@ impl Run<'_> {
 
     fn not_verified(&self, error: Error) -> Error {
         let message = format!(
-            "pod/{} was not verified clean; the kernel's timer has ended the fault or ends it at its \
-             deadline",
-            self.name
+            "pod/{} was not verified clean; {} has ended the fault or ends it at its deadline",
+            self.name,
+            self.job.ender()
         );
         Error {
             exit: Exit::NotClean,

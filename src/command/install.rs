@@ -8,7 +8,7 @@ use std::{
 use super::note;
 use crate::{
     cli::{ConnectionArgs, InstallArgs},
-    cluster::{Cluster, Installed, ensure_agent},
+    cluster::{AgentSpec, Cluster, Installed, ensure_agent},
     exit::{Error, Exit},
 };
 
@@ -17,8 +17,8 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Resu
     let name = &args.target.pod;
     let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
     let pod = cluster.pod(name).await?;
-    let (session, installed) =
-        ensure_agent(&cluster, name, &pod, &args.agent.image, &mut note).await?;
+    let spec = AgentSpec::network(args.agent.image.clone());
+    let (session, installed) = ensure_agent(&cluster, name, &pod, &spec, &mut note).await?;
     let (container, version) = (&session.container, &session.version);
     match installed {
         Installed::Before => writeln!(

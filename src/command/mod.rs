@@ -6,6 +6,8 @@ mod image;
 mod install;
 mod interrupt;
 mod partition;
+mod pause;
+mod process;
 mod revert;
 mod status;
 mod sweep;
@@ -24,6 +26,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Uninstall(args) => uninstall::run(connection, args).await,
         Command::Disrupt(args) => Box::pin(disrupt::run(connection, args)).await,
         Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
+        Command::Pause(args) => Box::pin(pause::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),

@@ -8,7 +8,9 @@ use pod_chaos_protocol::Event;
 use super::{note, sweep};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, RevertArgs},
-    cluster::{Cluster, agents, ensure_agent, reach_agent},
+    cluster::{
+        AgentContainer, AgentSpec, Cluster, Role, Session, agents, ensure_agent, reach_agent,
+    },
     exit::{Error, Exit},
     plan::{Image, PodName},
     report::{json, text},
@@ -44,18 +46,38 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
     Ok(exit)
 }
 
-/// A pod whose agents have all died may still hold what they left: it gets a new one.
+/// A pod whose network agents have all died may still hold what they left: it gets a new one. What the others
+/// did went with them.
 async fn revert(cluster: &Cluster, name: &PodName, pod: &Pod) -> Result<Vec<Event>, Error> {
-    if agents(pod).is_empty() {
-        // No agent was ever here, so neither was a fault.
-        return Ok(vec![Event::Status { faults: Vec::new() }]);
-    }
-    let session = if let Some(session) = reach_agent(cluster, name, pod, &mut note).await? {
-        session
-    } else {
-        ensure_agent(cluster, name, pod, &Image::default(), &mut note).await?.0
+    let session = match reach_any(cluster, name, pod).await? {
+        None if agents(pod).iter().any(is_network) => {
+            let spec = AgentSpec::network(Image::default());
+            Some(ensure_agent(cluster, name, pod, &spec, &mut note).await?.0)
+        }
+        session => session,
     };
-    sweep::revert(session, None).await
+    match session {
+        Some(session) => sweep::revert(session, None).await,
+        // Nobody is there who could hold a fault, nor was there one who could leave any.
+        None => Ok(vec![Event::Status { faults: Vec::new(), processes: Vec::new() }]),
+    }
+}
+
+/// An agent that knows of all faults of the pod. One of the network does; another only where no agent of the
+/// network ever was.
+pub(super) async fn reach_any(
+    cluster: &Cluster,
+    name: &PodName,
+    pod: &Pod,
+) -> Result<Option<Session>, Error> {
+    if agents(pod).iter().any(is_network) {
+        return reach_agent(cluster, name, pod, &is_network, &mut note).await;
+    }
+    reach_agent(cluster, name, pod, &|_| true, &mut note).await
+}
+
+fn is_network(agent: &AgentContainer) -> bool {
+    agent.role == Role::Network
 }
 
 /// The pod that was named, or all of the namespace that ever got an agent.

@@ -1,12 +1,12 @@
-//! `status`: what is in force, read from the kernel of each pod.
+//! `status`: what is in force, read from the kernel of each pod and told by the agents that carry faults.
 
 use std::io::{Write as _, stdout};
 
-use super::{note, sweep};
+use super::sweep;
 use crate::{
     cli::{ConnectionArgs, OutputFormat, StatusArgs},
-    cluster::{Cluster, reach_agent},
-    command::revert::chosen,
+    cluster::Cluster,
+    command::revert::{chosen, reach_any},
     exit::{Error, Exit},
     report::{json, text},
 };
@@ -17,7 +17,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
     let mut failed = false;
     for (name, pod) in chosen(&cluster, args.pod.as_ref()).await? {
         let read = async {
-            match reach_agent(&cluster, &name, &pod, &mut note).await? {
+            match reach_any(&cluster, &name, &pod).await? {
                 Some(session) => sweep::status(session).await.map(Some),
                 None => Ok(None),
             }

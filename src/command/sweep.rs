@@ -1,11 +1,12 @@
 //! Asking an agent to end faults, and what its answers mean.
 
-use pod_chaos_protocol::{Event, Failure, FaultId, FaultStatus, Request};
+use pod_chaos_protocol::{Event, Failure, FaultId, Request};
 
 use crate::{
     cluster::Session,
     exit::{Error, Exit},
     plan::PodName,
+    report::Told,
 };
 
 /// Ends that fault, or all of them; the events up to the closing status, that included.
@@ -26,13 +27,16 @@ pub(super) async fn revert(
 }
 
 /// What is in force.
-pub(super) async fn status(mut session: Session) -> Result<Vec<FaultStatus>, Error> {
+pub(super) async fn status(mut session: Session) -> Result<Vec<Told>, Error> {
     session.send(&Request::Status).await?;
     loop {
         match session.next().await? {
-            Event::Status { faults } => return Ok(faults),
+            Event::Status { faults, processes } => {
+                let faults = faults.into_iter().map(Box::new).map(Told::Network);
+                return Ok(faults.chain(processes.into_iter().map(Told::Process)).collect());
+            }
             Event::Failed { failure } => {
-                return Err(Error::internal("reading the kernel", failure));
+                return Err(Error::internal("asking the agent what is in force", failure));
             }
             _ => {}
         }

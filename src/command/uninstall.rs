@@ -1,4 +1,4 @@
-//! `uninstall`: end all faults and let the agent exit.
+//! `uninstall`: end all faults and let the agents exit.
 
 use std::io::{Write as _, stdout};
 
@@ -7,8 +7,9 @@ use pod_chaos_protocol::{Event, Request};
 use super::{note, sweep};
 use crate::{
     cli::{ConnectionArgs, UninstallArgs},
-    cluster::{Cluster, SessionError, reach_agent},
+    cluster::{AgentContainer, Cluster, Session, SessionError, agents, reach_agent},
     exit::{Error, Exit},
+    plan::PodName,
     report::text,
 };
 
@@ -16,10 +17,22 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &UninstallArgs) -> Re
     let name = &args.target.pod;
     let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
     let pod = cluster.pod(name).await?;
-    let Some(mut session) = reach_agent(&cluster, name, &pod, &mut note).await? else {
+    let (mut found, mut clean) = (false, true);
+    for agent in agents(&pod) {
+        let this = |other: &AgentContainer| other.name == agent.name;
+        if let Some(session) = reach_agent(&cluster, name, &pod, &this, &mut note).await? {
+            found = true;
+            clean &= stop(name, session).await?;
+        }
+    }
+    if !found {
         writeln!(stdout(), "pod/{name} has no agent that runs")?;
-        return Ok(Exit::Done);
-    };
+    }
+    Ok(if clean { Exit::Done } else { Exit::NotClean })
+}
+
+/// Ends all faults that this agent can end, and has it exit. Whether that is clean.
+async fn stop(name: &PodName, mut session: Session) -> Result<bool, Error> {
     session.send(&Request::Stop).await?;
     let mut clean = true;
     loop {
@@ -36,5 +49,5 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &UninstallArgs) -> Re
         }
     }
     writeln!(stdout(), "pod/{name} agent {} exits", session.container)?;
-    Ok(if clean { Exit::Done } else { Exit::NotClean })
+    Ok(clean)
 }

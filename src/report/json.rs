@@ -1,8 +1,9 @@
 //! JSON: a line for each event, or one document.
 
-use pod_chaos_protocol::{Event, FaultStatus};
+use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
+use super::Told;
 use crate::plan::PodName;
 
 /// An event with where it happened.
@@ -11,10 +12,16 @@ pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
 }
 
 /// A list of the faults in force.
-pub fn status(namespace: &str, rows: &[(PodName, FaultStatus)]) -> Value {
+pub fn status(namespace: &str, rows: &[(PodName, Told)]) -> Value {
     let items: Vec<_> = rows
         .iter()
-        .map(|(name, fault)| with_place(namespace, name, serde_json::to_value(fault)))
+        .map(|(name, fault)| {
+            let value = match fault {
+                Told::Network(status) => serde_json::to_value(status),
+                Told::Process(status) => serde_json::to_value(status),
+            };
+            with_place(namespace, name, value)
+        })
         .collect();
     json!({ "faults": items })
 }

@@ -7,9 +7,28 @@ pub mod text;
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Event, FaultStatus};
+use pod_chaos_protocol::{Event, FaultId, FaultStatus, ProcessStatus};
 
 use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+
+/// A fault that an agent has told of.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Of the network.
+    Network(Box<FaultStatus>),
+    /// On processes.
+    Process(ProcessStatus),
+}
+
+impl Told {
+    /// Which one.
+    pub fn id(&self) -> FaultId {
+        match self {
+            Self::Network(status) => status.fault,
+            Self::Process(status) => status.fault,
+        }
+    }
+}
 
 /// Follows one fault on one pod.
 pub trait Follow {
@@ -21,8 +40,8 @@ pub trait Follow {
     fn event(&mut self, event: &Event) -> Result<(), Error>;
     /// Time passes.
     fn time_left(&mut self, left: Duration);
-    /// The plugin goes, the fault stays; `flags` name its pod.
-    fn detached(&mut self, status: &FaultStatus, flags: &str);
+    /// The plugin goes, the fault stays until `ender` ends it; `flags` name its pod.
+    fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str);
     /// Nothing more to show.
     fn finish(&mut self);
 }

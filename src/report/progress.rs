@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pod_chaos_protocol::{Event, FaultStatus};
+use pod_chaos_protocol::Event;
 
 use super::{Follow, json, text};
 use crate::{cli::OutputFormat, exit::Error, plan::PodName};
@@ -70,9 +70,16 @@ impl Follow for Progress {
         if matches!(event, Event::Ended { .. } | Event::Failed { .. }) {
             self.finish();
         }
-        if let Event::InForce { status } = event {
-            let left = Duration::from_millis(status.remaining_ms);
-            self.bar.set_prefix(format!("pod/{} {}", self.name, text::what(status)));
+        let in_force = match event {
+            Event::InForce { status } => Some((text::what(status), status.remaining_ms)),
+            Event::ProcessInForce { status } => {
+                Some((status.doing.to_string(), status.remaining_ms))
+            }
+            _ => None,
+        };
+        if let Some((what, remaining_ms)) = in_force {
+            let left = Duration::from_millis(remaining_ms);
+            self.bar.set_prefix(format!("pod/{} {what}", self.name));
             self.show(left, left, time_left(left));
         }
         match (self.output, event) {
@@ -82,7 +89,10 @@ impl Follow for Progress {
             }
             // Said by the error that ends the invocation.
             (OutputFormat::Text, Event::Failed { .. } | Event::Status { .. }) => Ok(()),
-            (OutputFormat::Text, Event::Probed { .. } | Event::Replaced { .. }) => {
+            (
+                OutputFormat::Text,
+                Event::Probed { .. } | Event::Replaced { .. } | Event::Found { .. },
+            ) => {
                 let line = text::event(&self.name, event);
                 self.note(&line);
                 Ok(())
@@ -90,7 +100,7 @@ impl Follow for Progress {
             (OutputFormat::Text, event) => {
                 let line = text::event(&self.name, event);
                 self.line(|| writeln!(stdout(), "{line}"))?;
-                if let Event::Ended { packets: 0, .. } = event {
+                if let Event::Ended { packets: Some(0), .. } = event {
                     self.note("warning: no packet that was to be hit came by meanwhile");
                 }
                 Ok(())
@@ -103,12 +113,12 @@ impl Follow for Progress {
         self.show(left, of, time_left(left));
     }
 
-    fn detached(&mut self, status: &FaultStatus, flags: &str) {
+    fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str) {
         self.finish();
         if self.output == OutputFormat::Text {
             eprintln!(
-                "detached: the kernel ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
-                status.remaining_ms.div_ceil(1000)
+                "detached: {ender} ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
+                remaining_ms.div_ceil(1000)
             );
         }
     }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use pod_chaos_protocol::{
-    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, Traffic,
+    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, ProcessInfo, ProcessStatus,
+    Processes, Traffic,
 };
 
+use super::Told;
 use crate::plan::PodName;
 
 /// An event as one line.
@@ -30,13 +32,26 @@ pub fn event(name: &PodName, event: &Event) -> String {
             what(status),
             status.fault
         ),
+        Event::Found { processes } => write!(text, "has {}", processes_of(processes)),
+        Event::ProcessInForce { status } => write!(
+            text,
+            "in force on {} for {}: {} of {} (fault {})",
+            container(&status.target),
+            seconds(status.age_ms + status.remaining_ms),
+            status.doing,
+            hit(status),
+            status.fault
+        ),
         Event::Ended { by, ran_ms, packets, left, errors, .. } => {
             let mut ended = write!(
                 text,
-                "{}: ended by {by} after {}, {packets} packets hit",
+                "{}: ended by {by} after {}",
                 if left.is_empty() && errors.is_empty() { "clean" } else { "NOT CLEAN" },
                 seconds(*ran_ms),
             );
+            if let Some(packets) = packets {
+                ended = ended.and_then(|()| write!(text, ", {packets} packets hit"));
+            }
             for left in left {
                 ended = ended.and_then(|()| write!(text, "\n  left behind: {left}"));
             }
@@ -47,8 +62,10 @@ pub fn event(name: &PodName, event: &Event) -> String {
         }
         Event::Replaced { fault } => write!(text, "ended fault {fault}, which was in the way"),
         Event::Killed { connections } => write!(text, "{connections} connections ended"),
-        Event::Status { faults } if faults.is_empty() => text.write_str("nothing in force"),
-        Event::Status { faults } => write!(text, "{} faults in force", faults.len()),
+        Event::Status { faults, processes } => match faults.len() + processes.len() {
+            0 => text.write_str("nothing in force"),
+            count => write!(text, "{count} faults in force"),
+        },
         Event::Failed { failure } => write!(text, "failed: {failure}"),
         other => write!(text, "{other:?}"),
     };
@@ -57,23 +74,33 @@ pub fn event(name: &PodName, event: &Event) -> String {
 }
 
 /// A table of faults.
-pub fn status(rows: &[(PodName, FaultStatus)]) -> String {
-    let head = ["POD", "FAULT", "STATE", "INTERFACE", "WHAT", "AGE", "LEFT", "PACKETS"];
+pub fn status(rows: &[(PodName, Told)]) -> String {
+    let head = ["POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT"];
     let mut table = vec![head.map(str::to_owned)];
     table.extend(rows.iter().map(|(name, fault)| {
-        [
-            name.to_string(),
-            fault.fault.to_string(),
-            match fault.state {
-                FaultState::InForce => "in force".to_owned(),
-                _ => "expired".to_owned(),
-            },
-            names(&fault.interfaces),
-            what(fault),
-            seconds(fault.age_ms),
-            seconds(fault.remaining_ms),
-            fault.packets.to_string(),
-        ]
+        let (id, state, place, what, age_ms, remaining_ms, hit) = match fault {
+            Told::Network(fault) => (
+                fault.fault,
+                fault.state,
+                names(&fault.interfaces),
+                what(fault),
+                fault.age_ms,
+                fault.remaining_ms,
+                format!("{} packets", fault.packets),
+            ),
+            Told::Process(fault) => (
+                fault.fault,
+                fault.state,
+                container(&fault.target),
+                fault.doing.to_string(),
+                fault.age_ms,
+                fault.remaining_ms,
+                hit(fault),
+            ),
+        };
+        let state = if state == FaultState::InForce { "in force" } else { "expired" };
+        let (age, left) = (seconds(age_ms), seconds(remaining_ms));
+        [name.to_string(), id.to_string(), state.to_owned(), place, what, age, left, hit]
     }));
     let mut text = String::new();
     for row in &table {
@@ -111,6 +138,35 @@ pub fn what(status: &FaultStatus) -> String {
 
 fn names(interfaces: &[Interface]) -> String {
     interfaces.iter().map(Interface::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Whose processes are meant.
+fn container(target: &Processes) -> String {
+    match &target.matching {
+        Some(pattern) => format!("container {} (`{pattern}`)", target.container),
+        None => format!("container {}", target.container),
+    }
+}
+
+/// How many a fault on processes is done to.
+fn hit(status: &ProcessStatus) -> String {
+    let (processes, threads) = (status.processes, status.threads);
+    format!("{}, {}", counted(processes, "process", "es"), counted(threads, "thread", "s"))
+}
+
+fn counted(count: u32, what: &str, plural: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { plural })
+}
+
+/// How many of the processes are named.
+const NAMED: usize = 8;
+
+fn processes_of(processes: &[ProcessInfo]) -> String {
+    let named = processes.iter().take(NAMED).map(|one| format!("{} {}", one.pid, one.name));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let count = u32::try_from(processes.len()).unwrap_or(u32::MAX);
+    let rest = if processes.len() > NAMED { ", …" } else { "" };
+    format!("{} to be hit: {named}{rest}", counted(count, "process", "es"))
 }
 
 /// Milliseconds as seconds.

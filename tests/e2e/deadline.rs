@@ -59,7 +59,7 @@ pub fn holds_when_the_plugin_is_killed(lab: &Lab) -> Result<(), Failed> {
 
 /// Only the process that applied the fault: the waiting one clears up after it.
 pub fn holds_when_the_agent_is_killed(lab: &Lab) -> Result<(), Failed> {
-    survives(lab, |pod, _| kill_serving(lab, pod), Some(0))
+    survives(lab, |pod, _| kill_serving(lab, &pod.pid(&pod.agent()?)?), Some(0))
 }
 
 pub fn holds_when_all_processes_of_ours_are_killed(lab: &Lab) -> Result<(), Failed> {
@@ -85,13 +85,12 @@ pub fn holds_when_the_app_container_is_killed(lab: &Lab) -> Result<(), Failed> {
     survives(lab, kill, Some(0))
 }
 
-fn restarts(pod: &Value) -> Option<u64> {
+pub fn restarts(pod: &Value) -> Option<u64> {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
 }
 
-/// SIGKILLs `pod-chaos-agent serve` in that pod and nothing else.
-fn kill_serving(lab: &Lab, pod: &Pod) -> Result<(), Failed> {
-    let main = pod.pid(&pod.agent()?)?;
+/// SIGKILLs `pod-chaos-agent serve` in the process namespace of that process and nothing else.
+pub fn kill_serving(lab: &Lab, main: &str) -> Result<(), Failed> {
     let script = format!(
         "for p in $(pgrep -f 'pod-chaos-agent serve'); do \
            [ \"$(readlink /proc/$p/ns/pid)\" = \"$(readlink /proc/{main}/ns/pid)\" ] && kill -9 $p && echo $p; \

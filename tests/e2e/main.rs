@@ -9,6 +9,7 @@ mod image;
 mod install;
 mod kinds;
 mod lab;
+mod processes;
 mod refusals;
 mod status;
 mod story;
@@ -97,6 +98,21 @@ const TESTS: &[(&str, Node, Test)] = &[
         status::reads_the_kernel_and_revert_ends_it,
     ),
     ("status::many_faults_leave_nothing", Node::Native, status::many_faults_leave_nothing),
+    (
+        "processes::a_pause_lasts_until_its_deadline",
+        Node::Native,
+        processes::a_pause_lasts_until_its_deadline,
+    ),
+    (
+        "processes::a_pause_ends_with_its_agent_and_with_its_container",
+        Node::Native,
+        processes::a_pause_ends_with_its_agent_and_with_its_container,
+    ),
+    (
+        "processes::the_same_user_needs_no_capability",
+        Node::Native,
+        processes::the_same_user_needs_no_capability,
+    ),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Guest, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

@@ -49,7 +49,7 @@ fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
         fault: fault_status(request).fault,
         by,
         ran_ms: 1000,
-        packets: 42,
+        packets: Some(42),
         left: left.iter().map(ToString::to_string).collect(),
         errors: Vec::new(),
     }
@@ -74,10 +74,13 @@ fn good(request: &Request) -> Vec<Line> {
         }
         Request::Revert { .. } => vec![
             (0, Some(ended(request, Ending::Request, &[]))),
-            (0, Some(Event::Status { faults: Vec::new() })),
+            (0, Some(Event::Status { faults: Vec::new(), processes: Vec::new() })),
             (0, None),
         ],
-        _ => vec![(0, Some(Event::Status { faults: vec![fault_status(request)] })), (0, None)],
+        _ => vec![
+            (0, Some(Event::Status { faults: vec![fault_status(request)], processes: Vec::new() })),
+            (0, None),
+        ],
     }
 }
 
@@ -86,7 +89,7 @@ fn serve(says: Says) -> FakeApi {
 }
 
 /// Ids and container names are chosen anew each time.
-fn masked(text: &str) -> String {
+pub fn masked(text: &str) -> String {
     let mut out = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
         let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -95,6 +98,8 @@ fn masked(text: &str) -> String {
             out.push_str(&word.replace(bare, "IDIDIDID"));
         } else if bare.starts_with("pod-chaos-net-") {
             out.push_str(&word.replace(bare, "pod-chaos-net-XXXXX"));
+        } else if bare.starts_with("pod-chaos-proc-") {
+            out.push_str(&word.replace(bare, "pod-chaos-proc-XXXXX"));
         } else {
             out.push_str(word);
         }

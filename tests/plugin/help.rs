@@ -11,7 +11,7 @@ fn run(args: &[&str]) -> String {
 #[test]
 fn every_help_text_is_as_reviewed() {
     assert_snapshot!("help", run(&["--help"]));
-    for command in ["install", "uninstall", "disrupt", "partition", "status", "revert"] {
+    for command in ["install", "uninstall", "disrupt", "partition", "pause", "status", "revert"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
     for [command, action] in [["image", "save"], ["image", "load"]] {

@@ -10,6 +10,7 @@ mod help;
 #[cfg(unix)]
 mod image;
 mod packaging;
+mod processes;
 mod refusals;
 
 use std::{

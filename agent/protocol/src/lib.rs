@@ -24,6 +24,7 @@ mod name;
 mod netem;
 mod percentage;
 mod port;
+mod process;
 mod rate;
 mod reorder;
 mod sample;
@@ -44,6 +45,10 @@ pub use name::{BadName, FaultId, Interface};
 pub use netem::{BadNetem, Netem};
 pub use percentage::{BadPercentage, Percentage};
 pub use port::{BadPorts, Ports, Protocol};
+pub use process::{
+    BadProcesses, ContainerId, ProcessFault, ProcessInfo, ProcessPattern, ProcessPlan,
+    ProcessStatus, Processes,
+};
 pub use rate::{BadRate, Cell, Link, Rate};
 pub use reorder::Reorder;
 pub use sample::{BadShare, Sample, Share};

@@ -4,13 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Direction, FaultId, Interface, Netem, Partition, Plan, Traffic};
+use crate::{
+    Direction, FaultId, Interface, Netem, Partition, Plan, ProcessInfo, ProcessPlan, ProcessStatus,
+    Traffic,
+};
 
 /// A line from the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Request {
     /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
     /// [`Event::InForce`], [`Event::Ended`], or [`Event::Failed`]. While it runs, a
@@ -21,6 +23,12 @@ pub enum Request {
     Apply {
         /// The fault.
         plan: Plan,
+    },
+    /// The same for a fault on processes. Answers: [`Event::Found`], [`Event::ProcessInForce`],
+    /// [`Event::Ended`], or [`Event::Failed`]. It lasts no longer than the agent that was asked.
+    Disturb {
+        /// The fault.
+        plan: ProcessPlan,
     },
     /// What is in force? Answer: [`Event::Status`].
     Status,
@@ -62,6 +70,16 @@ pub enum Event {
         /// As read back.
         status: FaultStatus,
     },
+    /// The processes that a fault will be done to; nothing has been changed yet.
+    Found {
+        /// In the order of their ids.
+        processes: Vec<ProcessInfo>,
+    },
+    /// The fault on processes is in force, and was read back from the kernel.
+    ProcessInForce {
+        /// As read back.
+        status: ProcessStatus,
+    },
     /// The fault is over.
     Ended {
         /// Which one.
@@ -70,8 +88,9 @@ pub enum Event {
         by: Ending,
         /// For how long it was in force, in milliseconds.
         ran_ms: u64,
-        /// Packets that it hit.
-        packets: u64,
+        /// Packets that it hit, if it is one that hits packets.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        packets: Option<u64>,
         /// What the read-back afterwards still found of it: links, qdiscs, tables. Empty is clean.
         left: Vec<String>,
         /// What went wrong during the clean-up; each step was tried all the same.
@@ -87,10 +106,13 @@ pub enum Event {
         /// How many.
         connections: u32,
     },
-    /// The faults that the kernel holds now.
+    /// The faults that are in force now.
     Status {
         /// In the order of their tables.
         faults: Vec<FaultStatus>,
+        /// Those on processes, of all containers of the pod.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        processes: Vec<ProcessStatus>,
     },
     /// The request could not be carried out; what had been begun was undone.
     Failed {
@@ -134,7 +156,7 @@ pub struct FaultStatus {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FaultState {
-    /// Packets are hit.
+    /// It does what it is there for.
     InForce,
     /// The kernel has ended it; what is left matches nothing and waits to be cleared.
     Expired,
@@ -199,6 +221,10 @@ pub enum Ending {
     Request,
     /// Someone else cleared it.
     Elsewhere,
+    /// The timer of the process that carries it, at the deadline.
+    Deadline,
+    /// All processes that it was done to have ended.
+    Gone,
 }
 
 impl fmt::Display for Ending {
@@ -207,6 +233,8 @@ impl fmt::Display for Ending {
             Self::Timer => "the kernel's timer",
             Self::Request => "request",
             Self::Elsewhere => "someone else",
+            Self::Deadline => "its deadline",
+            Self::Gone => "the end of its processes",
         })
     }
 }
@@ -239,6 +267,8 @@ pub enum FailureKind {
     Gone,
     /// This kernel cannot do it.
     Unsupported,
+    /// This agent may not do it: another one with more capabilities might.
+    NotPermitted,
     /// The kernel refused a step, or read back differently; everything was undone.
     Kernel,
     /// As `Kernel`, and not everything could be undone.

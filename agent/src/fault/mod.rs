@@ -13,6 +13,7 @@ pub mod label;
 pub mod links;
 pub mod netem;
 pub mod partition;
+pub mod pause;
 pub mod prio;
 pub mod selection;
 

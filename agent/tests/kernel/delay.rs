@@ -176,7 +176,7 @@ fn reports_what_tc_and_nft_show() {
     plan["fault"]["netem"]["netem"]["jitter"] = "7ms".into();
     let (_agent, at_start) = pod.disrupt(&plan);
     pod.ping(PEER4, 5, "0.02");
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     let [fault] = &faults[..] else { panic!("{faults:?}") };
     assert_eq!(fault.state, FaultState::InForce);
     assert_eq!(fault.interfaces[0].as_str(), "eth0");
@@ -196,7 +196,7 @@ fn reports_what_tc_and_nft_show() {
     assert_eq!(netem["options"]["delay"]["jitter"], 0.007);
     assert_eq!(netem["options"]["limit"], 130_456);
     let table = pod.inside.run("nft list table netdev pod-chaos-00000001");
-    let Some(Event::Status { faults: later }) = pod.ask(&status()).pop() else {
+    let Some(Event::Status { faults: later, .. }) = pod.ask(&status()).pop() else {
         panic!("no status")
     };
     let counter = table.split_once("counter packets ").unwrap().1.split(' ').next().unwrap();

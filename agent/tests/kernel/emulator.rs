@@ -573,7 +573,7 @@ fn opens_when_its_agent_is_killed() {
     // What it held, which is 100 ms of one packet each, and what was sent until the kernel had cleared up.
     assert!((50..200).contains(&lost), "{lost}");
     assert_eq!(pod.leftovers(), parts_without_agent("00000001"));
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!((faults[0].state, faults[0].remaining_ms), (FaultState::Expired, 0));
     let events = pod.ask(&revert());
     clean_end(events.first().cloned());
@@ -613,7 +613,7 @@ fn is_reported_with_all_it_was_told() {
         "limit": 1000, "seed": 7,
     });
     let agent = disrupt(&pod, "20s", &netem);
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!(serde_json::to_value(&faults[0].netem).unwrap(), netem);
     assert_eq!((faults[0].state, faults[0].backend), (FaultState::InForce, Backend::Userspace));
     end(agent);

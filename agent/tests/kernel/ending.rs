@@ -82,7 +82,7 @@ fn by_the_timer() {
 fn by_the_timer_when_the_serving_agent_is_killed() {
     let (pod, _agent) = assert_ends_on_time(|_, agent| agent.sigkill());
     assert_eq!(pod.leftovers(), parts("00000001"), "nobody is there to clear it");
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!(faults[0].state, FaultState::Expired);
     assert_eq!((faults[0].remaining_ms, faults[0].age_ms), (0, 1500));
     let events = pod.ask(&revert());
@@ -145,7 +145,7 @@ fn by_request_of_another_agent() {
     let (mut agent, _) = pod.disrupt(&plan("00000001", "20s", "50ms"));
     let events = pod.ask(&serde_json::json!({ "request": "revert", "fault": "00000001" }));
     assert_eq!(clean_end(events.first().cloned()).0, Ending::Request);
-    assert_eq!(events.last(), Some(&Event::Status { faults: vec![] }));
+    assert_eq!(events.last(), Some(&Event::Status { faults: vec![], processes: vec![] }));
     assert_eq!(agent.ended().0, Ending::Elsewhere);
     assert!(pod.round_trip() < 5.0);
     pod.assert_clean();
@@ -216,7 +216,7 @@ fn requests_while_it_runs() {
     let pod = Pod::new();
     let (mut agent, _) = pod.disrupt(&plan("00000001", "20s", "50ms"));
     agent.send(&status());
-    assert!(matches!(agent.next(), Some(Event::Status { faults }) if faults.len() == 1));
+    assert!(matches!(agent.next(), Some(Event::Status { faults, .. }) if faults.len() == 1));
     for line in [
         "garbage".to_owned(),
         apply(&plan("00000002", "1s", "1ms")).to_string(),
@@ -236,13 +236,17 @@ fn reverting_twice_is_harmless() {
     // Both at once: one does it, the other waits for its turn and finds nothing or the same.
     let (first, second) = (pod.serve(&revert()), pod.serve(&revert()));
     for events in [first.rest(), second.rest()] {
-        assert_eq!(events.last(), Some(&Event::Status { faults: vec![] }), "{events:?}");
+        assert_eq!(
+            events.last(),
+            Some(&Event::Status { faults: vec![], processes: vec![] }),
+            "{events:?}"
+        );
         for event in &events[..events.len() - 1] {
             clean_end(Some(event.clone()));
         }
     }
     assert_eq!(agent.ended().0, Ending::Elsewhere);
-    assert_eq!(pod.ask(&revert()), [Event::Status { faults: vec![] }]);
+    assert_eq!(pod.ask(&revert()), [Event::Status { faults: vec![], processes: vec![] }]);
     assert!(pod.round_trip() < 5.0);
     pod.assert_clean();
 }
@@ -250,7 +254,7 @@ fn reverting_twice_is_harmless() {
 fn reverting_what_is_not_there_is_harmless() {
     let pod = Pod::new();
     for request in [revert(), serde_json::json!({ "request": "revert", "fault": "00000001" })] {
-        assert_eq!(pod.ask(&request), [Event::Status { faults: vec![] }]);
+        assert_eq!(pod.ask(&request), [Event::Status { faults: vec![], processes: vec![] }]);
     }
 }
 

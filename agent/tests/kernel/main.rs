@@ -10,6 +10,8 @@
 #[cfg(target_os = "linux")]
 mod carried;
 #[cfg(target_os = "linux")]
+mod container;
+#[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
 mod emulator;
@@ -21,6 +23,8 @@ mod ingress;
 mod options;
 #[cfg(target_os = "linux")]
 mod partition;
+#[cfg(target_os = "linux")]
+mod pause;
 #[cfg(target_os = "linux")]
 mod plans;
 #[cfg(target_os = "linux")]
@@ -44,6 +48,7 @@ mod waiting;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
+    container::be_app();
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Most of the time they wait for packets.
     arguments.test_threads.get_or_insert(4);
@@ -55,6 +60,7 @@ fn main() -> std::process::ExitCode {
         ingress::tests(),
         options::tests(),
         partition::tests(),
+        pause::tests(),
         plans::tests(),
         prio::tests(),
         refusal::tests(),

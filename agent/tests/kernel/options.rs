@@ -519,7 +519,7 @@ fn all_of_them_are_reverted() {
         "slot": "distribution pareto 1ms 500us",
     });
     let (agent, _) = pod.disrupt(&plan(&netem));
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     let told = faults[0].netem.as_ref().unwrap().to_string();
     assert!(
         told.starts_with(

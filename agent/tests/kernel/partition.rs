@@ -268,7 +268,9 @@ fn says_what_is_in_force() {
     ] {
         let plan = also(with(partition("00000001", "60s", mode), &traffic), "new-only");
         let (mut agent, at_start) = pod.disrupt(&plan);
-        let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+        let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else {
+            panic!("no status")
+        };
         let [fault] = &faults[..] else { panic!("{faults:?}") };
         assert_eq!((fault.state, fault.backend), (FaultState::InForce, backend));
         let partition = Partition { mode: want, kill_connections: false, new_only: true };

@@ -301,7 +301,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn new(mut child: Child) -> Self {
+    /// One that has been started with pipes for stdin and stdout.
+    pub fn new(mut child: Child) -> Self {
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
@@ -381,7 +382,7 @@ pub fn clean_end(event: Option<Event>) -> (Ending, u64, u64) {
     match event {
         Some(Event::Ended { by, ran_ms, packets, left, errors, .. }) => {
             assert_eq!((left, errors), (vec![], vec![]));
-            (by, ran_ms, packets)
+            (by, ran_ms, packets.unwrap_or_default())
         }
         other => panic!("{other:?} instead of ended"),
     }

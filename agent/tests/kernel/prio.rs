@@ -81,7 +81,7 @@ fn queues_what_is_hit_and_nothing_else() {
         (&root.unwrap()["kind"], &root.unwrap()["handle"]),
         (&json!("prio"), &json!("7062:"))
     );
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!((faults[0].backend, faults[0].packets), (Backend::Prio, 6));
     agent.send(&revert());
     assert_eq!(agent.ended().2, 6);

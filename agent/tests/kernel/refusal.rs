@@ -216,7 +216,7 @@ fn a_second_fault_on_the_same_interface() {
     assert!((49.9..99.0).contains(&pod.round_trip()));
     // On another interface it is in nobody's way.
     let (_second, _) = pod.disrupt(&on(plan("00000002", "20s", "100ms"), "net1"));
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!(faults.len(), 2);
 }
 

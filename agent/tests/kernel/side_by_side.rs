@@ -39,7 +39,7 @@ fn what_has_no_packet_in_common_runs_side_by_side() {
     let (mut second, _) = pod.disrupt(&reject);
     let all = ["tcp 10.9.0.2:80", "tcp 10.9.0.2:81", "tcp 10.9.0.2:82"];
     assert_only_hit(&pod.inside, &all, &all[..2], "two in force");
-    let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!(faults.len(), 2);
     first.send(&revert());
     first.ended();

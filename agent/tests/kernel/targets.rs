@@ -387,7 +387,9 @@ fn several_interfaces() {
         let hit = ["tcp 10.9.0.2:80", "tcp 10.9.1.2:80"];
         let spared = ["tcp 10.9.2.2:80", "tcp [fd00:9:2::2]:80", "udp 10.9.1.2:80"];
         assert_only_hit(&pod.inside, &[&hit[..], &spared].concat(), &hit, mode);
-        let Some(Event::Status { faults }) = pod.ask(&status()).pop() else { panic!("no status") };
+        let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else {
+            panic!("no status")
+        };
         assert_eq!(faults[0].interfaces, in_force.interfaces);
         agent.send(&revert());
         agent.ended();

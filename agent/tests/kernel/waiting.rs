@@ -119,7 +119,7 @@ fn stop_ends_it_and_no_other() {
     let (mut agent, mut stranger) = (pod.agent("wait"), other.agent("wait"));
     thread::sleep(Duration::from_millis(200));
     let events = pod.ask(&serde_json::json!({ "request": "stop" }));
-    assert_eq!(events, [Event::Status { faults: vec![] }]);
+    assert_eq!(events, [Event::Status { faults: vec![], processes: vec![] }]);
     let status = until("exit", || agent.child.try_wait().unwrap());
     assert!(status.success(), "{status}");
     assert_eq!(stranger.child.try_wait().unwrap(), None);

@@ -1,0 +1,146 @@
+//! Paused processes, as `/proc` shows them.
+
+use std::fs;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pod_chaos_protocol::{Ending, Event, FailureKind, FaultState};
+use serde_json::{Value, json};
+
+use crate::{
+    container::Container,
+    pod::{Agent, clean_end, failure, revert, status, until},
+    requirement::tests,
+};
+
+tests! {
+    Namespaces:
+        stops_a_thousand_threads_and_lets_them_go,
+        goes_on_as_soon_as_the_agent_is_killed,
+        another_agent_sees_and_ends_it,
+        only_processes_that_match_are_stopped,
+        a_traced_process_is_refused,
+        an_app_that_is_killed_ends_it;
+}
+
+fn plan(container: &Container, time: &str) -> Value {
+    json!({ "id": "00000001", "running-time": time, "target": container.target(), "fault": "pause" })
+}
+
+fn disturb(plan: &Value) -> Value {
+    json!({ "request": "disturb", "plan": plan })
+}
+
+/// Fails unless no thread of the app runs.
+fn assert_paused(container: &Container) {
+    let states = container.threads("State");
+    assert!(states.iter().all(|state| state.starts_with('t')), "{states:?}");
+    assert!(!container.runs());
+}
+
+fn assert_free(container: &Container) {
+    assert!(container.runs());
+    assert!(container.threads("TracerPid").iter().all(|tracer| tracer == "0"));
+}
+
+fn stops_a_thousand_threads_and_lets_them_go() {
+    let container = Container::new(1000);
+    assert_free(&container);
+    let (mut agent, status) = container.disturb(&plan(&container, "1500ms"));
+    assert_eq!((status.processes, status.state), (1, FaultState::InForce));
+    assert!(status.threads >= 1000, "{status:?}");
+    assert_paused(&container);
+    let (by, ran_ms, _) = clean_end(agent.next());
+    assert_eq!(by, Ending::Deadline);
+    assert!((1500..1700).contains(&ran_ms), "{ran_ms} ms");
+    assert_free(&container);
+}
+
+/// The agent itself, not the command that entered the namespaces.
+fn pid_of(agent: &Agent) -> Pid {
+    let path = format!("/proc/{0}/task/{0}/children", agent.child.id());
+    Pid::from_raw(fs::read_to_string(path).unwrap().trim().parse().unwrap())
+}
+
+fn goes_on_as_soon_as_the_agent_is_killed() {
+    let container = Container::new(20);
+    let (mut agent, _) = container.disturb(&plan(&container, "60s"));
+    assert_paused(&container);
+    kill(pid_of(&agent), Signal::SIGKILL).unwrap();
+    agent.child.wait().unwrap();
+    assert_free(&container);
+    let nothing = [Event::Status { faults: vec![], processes: vec![] }];
+    assert_eq!(container.ask(&status()), nothing);
+}
+
+fn another_agent_sees_and_ends_it() {
+    let container = Container::new(20);
+    let (mut agent, in_force) = container.disturb(&plan(&container, "60s"));
+    let seen = container.ask(&status());
+    let [Event::Status { processes, .. }] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((processes[0].fault, processes[0].threads), (in_force.fault, in_force.threads));
+    assert!(processes[0].remaining_ms <= in_force.remaining_ms);
+    let mut answers = container.ask(&revert()).into_iter();
+    assert_eq!(clean_end(answers.next()).0, Ending::Request);
+    assert_eq!(answers.next(), Some(Event::Status { faults: vec![], processes: vec![] }));
+    assert_eq!(clean_end(agent.next()).0, Ending::Request);
+    assert_free(&container);
+    // Once more is harmless.
+    assert_eq!(container.ask(&revert()).len(), 1);
+}
+
+fn only_processes_that_match_are_stopped() {
+    let container = Container::with("sleep 1234 & sleep 4321 & wait; exec true");
+    let children = || {
+        let path = format!("/proc/{0}/task/{0}/children", container.pid);
+        let pids = fs::read_to_string(path).unwrap();
+        let state = |pid: &str| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let state = stat.rsplit_once(") ").unwrap().1.chars().next().unwrap();
+            (String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned(), state)
+        };
+        pids.split_whitespace().map(state).collect::<Vec<_>>()
+    };
+    until("children", || (children().len() == 2).then_some(()));
+    let mut plan = plan(&container, "60s");
+    plan["target"]["matching"] = "^sleep 12".into();
+    let (mut agent, status) = container.disturb(&plan);
+    assert_eq!((status.processes, status.threads), (1, 1));
+    assert_eq!(children(), [("sleep 1234".to_owned(), 't'), ("sleep 4321".to_owned(), 'S')]);
+    agent.send(&revert());
+    assert_eq!(clean_end(agent.next()).0, Ending::Request);
+    until("sleep to go on", || (children()[0].1 == 'S').then_some(()));
+    plan["target"]["matching"] = "nothing".into();
+    let events = container.ask(&disturb(&plan));
+    assert_eq!(failure(&events).kind, FailureKind::NotFound);
+}
+
+fn a_traced_process_is_refused() {
+    let container = Container::new(5);
+    let (_agent, _) = container.disturb(&plan(&container, "60s"));
+    let mut second = plan(&container, "60s");
+    second["id"] = "00000002".into();
+    let events = container.ask(&disturb(&second));
+    let failure = failure(&events);
+    assert_eq!(failure.kind, FailureKind::Conflict);
+    assert!(failure.message.contains("is traced by process"), "{failure}");
+    assert_paused(&container);
+}
+
+fn an_app_that_is_killed_ends_it() {
+    let container = Container::with("sleep 1234 & wait; sleep 4321");
+    let path = format!("/proc/{0}/task/{0}/children", container.pid);
+    let child = until("the child", || {
+        let pid = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name.trim() == "sleep").then_some(Pid::from_raw(pid))
+    });
+    let mut plan = plan(&container, "60s");
+    plan["target"]["matching"] = "^sleep 1234".into();
+    let (mut agent, _) = container.disturb(&plan);
+    kill(child, Signal::SIGKILL).unwrap();
+    assert_eq!(clean_end(agent.next()).0, Ending::Gone);
+}

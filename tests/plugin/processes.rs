@@ -1,0 +1,175 @@
+//! Faults on processes: whom they are done to, and by an agent that may do what.
+
+use std::{
+    process::Output,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use insta::assert_snapshot;
+use pod_chaos_protocol::{
+    Ending, Event, Failure, FailureKind, FaultState, ProcessInfo, ProcessStatus, Request,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    fake_api::{Agent, FakeApi, Line, Says, Scenario, pod},
+    faults::masked,
+    plugin_with, seen,
+};
+
+/// A pod with these containers, all of which run.
+fn pod_of(containers: &Value) -> Value {
+    let status = containers.as_array().unwrap().iter().map(|container| {
+        json!({"name": container["name"], "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
+               "state": {"running": {}}, "containerID": "containerd://0123456789abcdef"})
+    });
+    let status: Vec<_> = status.collect();
+    pod(&json!({"spec": {"containers": containers}, "status": {"containerStatuses": status}}))
+}
+
+/// An agent that does as it is told.
+fn good(request: &Request) -> Vec<Line> {
+    let Request::Disturb { plan } = request else {
+        return vec![
+            (0, Some(Event::Status { faults: Vec::new(), processes: Vec::new() })),
+            (0, None),
+        ];
+    };
+    let found = ["nginx", "nginx"].into_iter().zip([1, 7]);
+    let found = found.map(|(name, pid)| ProcessInfo { pid, name: name.to_owned(), threads: 1 });
+    let status = ProcessStatus {
+        fault: plan.id,
+        state: FaultState::InForce,
+        target: plan.target.clone(),
+        doing: plan.fault.clone(),
+        processes: 2,
+        threads: 2,
+        age_ms: 0,
+        remaining_ms: 1000,
+    };
+    let (left, errors) = (Vec::new(), Vec::new());
+    let by = Ending::Deadline;
+    let end = Event::Ended { fault: plan.id, by, ran_ms: 1000, packets: None, left, errors };
+    vec![
+        (0, Some(Event::Found { processes: found.collect() })),
+        (0, Some(Event::ProcessInForce { status })),
+        (100, Some(end)),
+        (0, None),
+    ]
+}
+
+fn serve(pod: Value) -> FakeApi {
+    FakeApi::serve(Scenario { pod: Some(pod), agent: Agent::Says(good), ..Scenario::default() })
+}
+
+fn pause(api: &FakeApi, more: &[&str]) -> Output {
+    let time: &[_] = if more.contains(&"-r") { &[] } else { &["-r", "1"] };
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["pause", "-p", "web"]).args(time).args(more).output().unwrap()
+}
+
+#[test]
+fn a_pause_says_whom_it_hits_and_what_will_be_seen() {
+    let probe = json!({"periodSeconds": 5, "failureThreshold": 2, "httpGet": {"port": 80}});
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x", "livenessProbe": probe}])));
+    assert_snapshot!(masked(&seen(&pause(&api, &["--process", "^nginx"]))));
+    let [Request::Disturb { plan }] = &api.agent_heard()[..] else { panic!() };
+    assert_eq!(plan.target.id.as_str(), "0123456789abcdef");
+    assert_eq!(plan.target.matching.as_ref().unwrap().to_string(), "^nginx");
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x", "livenessProbe": probe}])));
+    let long = seen(&pause(&api, &["-r", "7"]));
+    assert!(long.contains("warning: container web has a liveness probe"), "{long}");
+}
+
+#[test]
+fn the_agent_joins_the_container_with_the_least_it_needs() {
+    let same_user = json!({"runAsUser": 1000, "runAsGroup": 7});
+    for (context, user, added) in
+        [(json!({}), 0, json!(["SYS_PTRACE"])), (same_user, 1000, Value::Null)]
+    {
+        let api =
+            serve(pod_of(&json!([{"name": "web", "image": "x", "securityContext": context}])));
+        let output = pause(&api, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        let agent = &api.added()[0];
+        assert_eq!(agent["targetContainerName"], "web");
+        assert_eq!(agent["securityContext"]["runAsUser"], user);
+        assert_eq!(agent["securityContext"]["capabilities"]["add"], added);
+        // The next fault of the kind finds it there.
+        assert_eq!(pause(&api, &[]).status.code(), Some(0));
+        assert_eq!(api.added().len(), 1);
+    }
+}
+
+/// As where kernel.yama.ptrace_scope is 1.
+#[test]
+fn where_the_node_lets_only_root_trace_an_agent_that_is_root_is_put_in() {
+    let user = json!({"runAsUser": 1000, "runAsGroup": 7});
+    let pod = pod_of(&json!([{"name": "web", "image": "x", "securityContext": user}]));
+    let says: Says = |request| {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        if ASKED.swap(true, Ordering::Relaxed) {
+            return good(request);
+        }
+        let message = "failed to seize thread 1: Operation not permitted".to_owned();
+        let failure = Failure { kind: FailureKind::NotPermitted, message, hint: None };
+        vec![(0, Some(Event::Failed { failure })), (0, None)]
+    };
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod),
+        agent: Agent::Says(says),
+        ..Scenario::default()
+    });
+    let output = pause(&api, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(seen(&output).contains("only with SYS_PTRACE"), "{}", seen(&output));
+    let [first, second] = &api.added()[..] else { panic!("{:?}", api.added()) };
+    assert_eq!(first["securityContext"]["runAsUser"], 1000);
+    assert_eq!(second["securityContext"]["runAsUser"], 0);
+    assert_eq!(second["securityContext"]["capabilities"]["add"], json!(["SYS_PTRACE"]));
+}
+
+#[test]
+fn refuses_what_cannot_be_meant() {
+    let two = pod_of(&json!([{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]));
+    let mut host = pod_of(&json!([{"name": "web", "image": "x"}]));
+    host["spec"]["hostPID"] = json!(true);
+    let mut waits = pod_of(&json!([{"name": "web", "image": "x"}]));
+    waits["status"]["containerStatuses"][0]["state"] =
+        json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let refusals = [
+        (&two, &[][..]),
+        (&two, &["-c", "c"]),
+        (&two, &["-c", "a", "--process", "("]),
+        (&host, &[]),
+        (&waits, &[]),
+    ]
+    .map(|(pod, more)| {
+        let api = serve(pod.clone());
+        let refusal = format!("=== pause {}\n{}", more.join(" "), seen(&pause(&api, more)));
+        assert!(api.changes().is_empty(), "{:?}", api.changes());
+        refusal
+    });
+    assert_snapshot!(refusals.concat());
+}
+
+#[test]
+fn pods_without_an_agent_of_the_network_need_none_to_be_clean() {
+    let dead = json!({"terminated": {"exitCode": 137}});
+    let mut pod = pod_of(&json!([{"name": "web", "image": "x"}]));
+    pod["spec"]["ephemeralContainers"] = json!([{
+        "name": "pod-chaos-proc-aaaaa", "image": "x", "targetContainerName": "web",
+        "securityContext": {"runAsUser": 0, "runAsGroup": 0},
+    }]);
+    pod["status"]["ephemeralContainerStatuses"] = json!([{
+        "name": "pod-chaos-proc-aaaaa", "state": dead, "ready": false, "restartCount": 0, "image": "", "imageID": "",
+    }]);
+    let api = serve(pod);
+    let output = plugin_with(&api.kubeconfig).args(["revert", "-p", "web"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(
+        api.added().is_empty() && seen(&output).contains("nothing to revert"),
+        "{}",
+        seen(&output)
+    );
+}
