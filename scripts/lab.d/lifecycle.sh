@@ -35,6 +35,8 @@ lab_up() {
   asked="Kubernetes $KUBERNETES_VERSION, kernel $KERNEL_VERSION"
 
   need_root
+  # Else it goes on when what it has just started takes the signal for itself.
+  trap 'echo >&2; die "interrupted" "the same again goes on from here, scripts/lab down ends what runs"' INT TERM
   lock
   if [ -e "$RUN/up" ] && all_running; then
     [ "$(<"$RUN/up")" = "$asked" ] || die "the lab is up with $(<"$RUN/up")" "scripts/lab down, first"
