@@ -21,7 +21,8 @@ mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs -o mode=1777 tmp /tmp
 mkdir -p /run/machine
-mount -t hostfs -o / machine /run/machine
+# By mount(2): fsconfig(2), which the mount of Debian 13 prefers, does not know an option without a name.
+busybox mount -t hostfs -o / machine /run/machine
 # What the system writes to, and what it reads all the time, goes through an overlay. That one keeps
 # what it has seen; all other folders are asked of the machine each time.
 for dir in usr etc var; do
