@@ -17,6 +17,7 @@ pub mod clock;
 pub mod emulate;
 pub mod error;
 pub mod fault;
+pub mod fuzz;
 pub mod interface;
 pub mod kernel;
 pub mod lines;

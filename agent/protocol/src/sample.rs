@@ -77,7 +77,7 @@ impl FromStr for Share {
         }
         let rest: u16 = format!("{rest:0<2}").parse().map_err(|_| bad())?;
         let whole: u16 = whole.parse().map_err(|_| bad())?;
-        Self::from_ten_thousandths(whole * 100 + rest).ok_or_else(bad)
+        Self::from_ten_thousandths(whole.saturating_mul(100).saturating_add(rest)).ok_or_else(bad)
     }
 }
 
@@ -96,7 +96,9 @@ mod tests {
         {
             assert_eq!(text.parse::<Share>().unwrap().of_ten_thousand(), want, "{text}");
         }
-        for text in ["", "0", "0.00", "101", "100.01", "-1", "1.234", "x", "%", "1e2", "99999"] {
+        for text in
+            ["", "0", "0.00", "101", "656", "100.01", "-1", "1.234", "x", "%", "1e2", "99999"]
+        {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
     }

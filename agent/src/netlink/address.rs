@@ -26,7 +26,7 @@ pub fn list(route: &mut Netlink) -> Result<Vec<OwnAddress>, Refusal> {
     route.dump(Message::new(RTM_GETADDR, &[0; 8], &Attributes::new()), read)
 }
 
-fn read(body: &[u8]) -> Option<OwnAddress> {
+pub(crate) fn read(body: &[u8]) -> Option<OwnAddress> {
     let (header, attributes) = body.split_at_checked(8)?;
     let find = |kind| attribute::find(attributes, kind);
     // On a link from point to point, IFA_ADDRESS is the other end's.

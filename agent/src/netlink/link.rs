@@ -120,7 +120,7 @@ pub fn list(route: &mut Netlink) -> Result<Vec<Link>, Refusal> {
     route.dump(Message::new(RTM_GETLINK, &header(0, 0, 0), &attributes), read)
 }
 
-fn read(body: &[u8]) -> Option<Link> {
+pub(crate) fn read(body: &[u8]) -> Option<Link> {
     let (header, attributes) = body.split_at_checked(16)?;
     let find = |kind| attribute::find(attributes, kind);
     Some(Link {

@@ -140,7 +140,7 @@ impl Qdisc {
         if self.kind == "netem" { NetemOptions::read(&self.options) } else { None }
     }
 
-    fn read(body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let (header, attributes) = body.split_at_checked(20)?;
         let number = |at: usize| attribute::native32(&header[at..]);
         // struct gnet_stats_queue: qlen, backlog, drops, …

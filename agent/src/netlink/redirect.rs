@@ -77,7 +77,7 @@ pub fn receivers(route: &mut Netlink, from: i32) -> Result<Vec<i32>, Refusal> {
 }
 
 /// Where a filter redirects to.
-fn read(body: &[u8]) -> Option<i32> {
+pub(crate) fn read(body: &[u8]) -> Option<i32> {
     let (_, attributes) = body.split_at_checked(20)?;
     let actions = attribute::find(attribute::find(attributes, TCA_OPTIONS)?, TCA_U32_ACT)?;
     let (_, first) = attribute::read(actions).next()?;

@@ -32,6 +32,11 @@ pub fn default_interface(route: &mut Netlink, family: Family) -> Result<Option<i
     Ok(routes.into_iter().min().map(|(_, index)| index))
 }
 
+/// Reads a route of either family.
+pub(crate) fn read_any(body: &[u8]) -> [Option<(u32, i32)>; 2] {
+    [Family::V4, Family::V6].map(|family| read_default(body, family))
+}
+
 /// Metric and interface of a default route.
 fn read_default(body: &[u8], family: Family) -> Option<(u32, i32)> {
     let (header, attributes) = body.split_at_checked(12)?;

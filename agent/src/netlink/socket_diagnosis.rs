@@ -54,7 +54,7 @@ pub fn destroy(connection: &Connection) -> Message {
 }
 
 /// Reads `struct inet_diag_msg`.
-fn read(body: &[u8]) -> Option<Connection> {
+pub(crate) fn read(body: &[u8]) -> Option<Connection> {
     let family = *body.first()?;
     let id: [u8; ID] = *body.get(4..)?.first_chunk()?;
     let port = |at: usize| u16::from_be_bytes([id[at], id[at + 1]]);

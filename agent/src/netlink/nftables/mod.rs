@@ -331,6 +331,13 @@ pub fn tables(netfilter: &mut Netlink) -> Result<Vec<Table>, Refusal> {
     netfilter.dump(all, read_table)
 }
 
+/// Reads bytes as each of the things that the kernel may answer or announce.
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = (read_table(bytes), read_comment(bytes));
+    set::read_any(bytes);
+    monitor::read(bytes, &mut Vec::new());
+}
+
 fn read_table(body: &[u8]) -> Option<Table> {
     let (family, attributes) = attributes_of(body)?;
     Some(Table {

@@ -352,6 +352,14 @@ fn elements<T>(
     Ok(parts.into_iter().flatten().collect())
 }
 
+/// Reads bytes as elements of sets of each kind.
+pub(super) fn read_any(bytes: &[u8]) {
+    let _ = read_element(bytes);
+    // As they may be, one after the other.
+    let keys = attribute::read(bytes).filter_map(|(_, value)| read_key(value));
+    let _ = join(keys.chain(read_key(bytes)).collect());
+}
+
 fn read_element(attributes: &[u8]) -> Option<Element> {
     let key = attribute::find(attribute::find(attributes, NFTA_SET_ELEM_KEY)?, NFTA_DATA_VALUE)?;
     let number = |kind| attribute::find(attributes, kind).and_then(attribute::big64);
