@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use pod_chaos_protocol::{
     Backend, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface, PartitionMode,
-    Plan,
+    Plan, Traffic,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     kernel::{self, Kernel},
     lock::Lock,
     netlink::{link::Link, nftables::Monitor},
-    overlap, status, sweep,
+    overlap, resolve, status, sweep,
 };
 
 /// Another agent needs a few milliseconds, and up to a second when it has packets to let out.
@@ -29,6 +29,8 @@ pub struct InForce {
     pub label: Label,
     /// As read back.
     pub status: FaultStatus,
+    /// Which traffic was asked for, with what its names stand for.
+    pub traffic: Traffic,
     /// Tells when something happens to it; it has missed nothing since the fault was read back.
     pub monitor: Option<Monitor>,
 }
@@ -36,7 +38,7 @@ pub struct InForce {
 /// Puts a fault in force and reads it back; undoes it when that fails. `say` is told what was found
 /// before anything is changed.
 pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
-    plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
+    let plan = &resolved(plan)?;
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let held = status::scan(&mut kernel)?;
@@ -47,7 +49,7 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
     if prepared.backend() == Backend::Userspace {
         overlap::refuse_same_mark(&live, plan.id)?;
     }
-    let in_the_way = overlap::find(&live, plan.id, prepared.interfaces(), &plan.traffic);
+    let in_the_way = overlap::find(&live, plan.id, &prepared.interfaces(), &plan.traffic);
     if !plan.replace || in_the_way.iter().any(|fault| fault.id == plan.id) {
         overlap::refuse(&in_the_way)?;
     }
@@ -55,7 +57,17 @@ pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure
     for fault in in_the_way {
         overlap::replace(&mut kernel, fault, say)?;
     }
-    prepared.put_in_force(kernel, say)
+    prepared.put_in_force(kernel, &plan.traffic, say)
+}
+
+/// The plan with its names looked up, before anything is locked: that may take its time.
+fn resolved(plan: &Plan) -> Result<Plan, Failure> {
+    let mut plan = plan.clone();
+    // Before anybody is asked in vain.
+    plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
+    resolve::fill(&mut plan.traffic)?;
+    plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
+    Ok(plan)
 }
 
 /// A fault that can be made, as far as is known without trying.
@@ -100,12 +112,13 @@ impl Prepared {
         }
     }
 
-    fn interfaces(&self) -> &[(Interface, Link)] {
-        match self {
+    fn interfaces(&self) -> Vec<Interface> {
+        let interfaces = match self {
             Self::Netem(plan, _) | Self::Emulated(plan) => &plan.interfaces,
             Self::Prio(plan) => plan.interfaces(),
             Self::Partition(plan) => &plan.interfaces,
-        }
+        };
+        interfaces.iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn backend(&self) -> Backend {
@@ -121,13 +134,13 @@ impl Prepared {
     }
 
     fn probed(&self) -> Event {
-        let interfaces = self.interfaces().iter().map(|(name, _)| name.clone()).collect();
-        probed(interfaces, self.backend())
+        probed(self.interfaces(), self.backend())
     }
 
     fn put_in_force(
         self,
         mut kernel: Kernel,
+        traffic: &Traffic,
         say: &mut dyn FnMut(Event),
     ) -> Result<InForce, Failure> {
         let kernel_now = &mut kernel;
@@ -168,12 +181,13 @@ impl Prepared {
         };
         let (status, label) =
             read_back(kernel_now, id).map_err(|failure| undone(kernel_now, id, failure))?;
-        Ok(InForce { kernel, label, status, monitor })
+        Ok(InForce { kernel, label, status, traffic: traffic.clone(), monitor })
     }
 }
 
 /// Joins a fault that another process has put in force; it may have expired since.
-pub fn join(id: FaultId, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
+pub fn join(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
+    let id = plan.id;
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let monitor = monitor();
@@ -184,7 +198,7 @@ pub fn join(id: FaultId, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
         return Err(failure(FailureKind::Gone, message, None));
     };
     say(probed(status.interfaces.clone(), status.backend));
-    Ok(InForce { kernel, label, status, monitor })
+    Ok(InForce { kernel, label, status, traffic: plan.traffic.clone(), monitor })
 }
 
 fn probed(interfaces: Vec<Interface>, backend: Backend) -> Event {

@@ -26,6 +26,8 @@ pub mod netlink;
 pub mod overlap;
 pub mod presence;
 pub mod processes;
+pub mod resolve;
+pub mod retarget;
 pub mod role;
 pub mod serve;
 pub mod status;

@@ -8,7 +8,6 @@ use crate::{
     error::failure,
     fault::{gate, selection::Selection},
     kernel::Kernel,
-    netlink::link::Link,
     status::Held,
     sweep,
 };
@@ -18,7 +17,7 @@ use crate::{
 pub fn find<'a>(
     live: &'a [Held],
     id: FaultId,
-    interfaces: &[(Interface, Link)],
+    interfaces: &[Interface],
     traffic: &Traffic,
 ) -> Vec<&'a Held> {
     let selection = Selection::new(traffic);
@@ -26,7 +25,7 @@ pub fn find<'a>(
         // Without a label it is of another version, whose sets may mean something else.
         let (Some(gate), Some(label)) = (&fault.gate, &fault.label) else { return true };
         fault.id == id
-            || (label.interfaces.iter().any(|one| interfaces.iter().any(|(name, _)| name == one))
+            || (label.interfaces.iter().any(|one| interfaces.contains(one))
                 && gate.selection().meets(&selection))
     };
     live.iter().filter(meets).collect()

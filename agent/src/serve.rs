@@ -34,7 +34,9 @@ use crate::{
     lines::{self, Lines},
     lock::Lock,
     netlink::nftables::{Monitor, News},
-    presence, processes, role,
+    presence, processes,
+    retarget::Targets,
+    role,
     status::{self, Held},
     stop, sweep,
 };
@@ -125,12 +127,13 @@ impl Conversation {
 
     fn apply(&mut self, plan: &Plan) -> Result<(), Failure> {
         let in_force = match carried::settled(plan.id)? {
-            Some(Outcome::Applied) => apply::join(plan.id, &mut |event| say(&event)),
+            Some(Outcome::Applied) => apply::join(plan, &mut |event| say(&event)),
             Some(Outcome::Left) | None => apply::apply(plan, &mut |event| say(&event)),
         };
-        let InForce { mut kernel, label, status, monitor } = in_force?;
+        let InForce { mut kernel, label, status, traffic, monitor } = in_force?;
+        let targets = Targets::new(plan.id, status.interfaces.clone(), traffic);
         say(&Event::InForce { status });
-        let by = self.wait_for_end(&mut kernel, plan.id, &label, monitor);
+        let by = self.wait_for_end(&mut kernel, plan.id, &label, monitor, targets);
         say(&end(&mut kernel, plan.id, by, &label));
         Ok(())
     }
@@ -142,11 +145,13 @@ impl Conversation {
         id: FaultId,
         label: &Label,
         mut monitor: Option<Monitor>,
+        mut targets: Targets,
     ) -> Ending {
         let to_ms = label.to_ms;
         loop {
             // An error of poll itself must not leave the fault without its agent.
-            let others: Vec<_> = monitor.iter().map(|monitor| monitor.as_fd()).collect();
+            let others: Vec<_> =
+                monitor.iter().map(|monitor| monitor.as_fd()).chain(targets.bell()).collect();
             let happening = self.next(Some(to_ms), &others).unwrap_or(Happening::Signal);
             match happening {
                 Happening::Timeout => {
@@ -155,6 +160,7 @@ impl Conversation {
                 }
                 Happening::Signal => return Ending::Request,
                 Happening::Other => {
+                    targets.resolved(kernel).iter().for_each(say);
                     let news = monitor.as_mut().map(Monitor::news);
                     if news.is_some_and(|news| concerns(&news, id)) && !hits(kernel, id, label.kind)
                     {
@@ -170,10 +176,14 @@ impl Conversation {
                 Happening::Request(Ok(Request::Status)) => {
                     say_status_of(kernel).unwrap_or_else(|failure| say(&Event::Failed { failure }));
                 }
+                Happening::Request(Ok(Request::Retarget { target, endpoints })) => {
+                    targets.told(kernel, &target, &endpoints).iter().for_each(say);
+                }
                 Happening::Request(request) => {
                     let failure = request.err().unwrap_or_else(|| {
                         let message = format!(
-                            "while fault {id} runs, this stream takes `revert` of it and `status`"
+                            "while fault {id} runs, this stream takes `revert` of it, `retarget` and \
+                             `status`"
                         );
                         failure(FailureKind::BadRequest, message, None)
                     });

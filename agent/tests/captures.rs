@@ -318,7 +318,7 @@ fn every_condition_is_made_as_nft_makes_it() {
         "protocol": "tcp",
         "remote-ports": "80,8000-8100",
         "local-ports": "1024-65535",
-        "exclude": ["10.0.0.9"],
+        "exclude": [{ "name": "10.0.0.9", "endpoints": ["10.0.0.9"] }],
         "spare-dns": true,
         "sample": { "every": 3 },
     });

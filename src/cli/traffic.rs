@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, str::FromStr};
 
 use clap::{Args, ValueEnum};
-use pod_chaos_protocol::{BadPorts, Endpoint, Interface, Ports, Protocol, Share};
+use pod_chaos_protocol::{BadPorts, Interface, Peer, Ports, Protocol, Share};
 
 use super::at_least_one;
 
@@ -11,15 +11,15 @@ use super::at_least_one;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Traffic")]
 pub struct TrafficArgs {
-    /// Hit what leaves for this address, CIDR or address:port; repeatable
-    #[arg(long, value_name = "ENDPOINT")]
-    pub to: Vec<Endpoint>,
-    /// Hit what comes from this address, CIDR or address:port; repeatable
-    #[arg(long, value_name = "ENDPOINT")]
-    pub from: Vec<Endpoint>,
-    /// Spare this address, CIDR, address:port or /protocol; repeatable
-    #[arg(long, value_name = "ENDPOINT")]
-    pub exclude: Vec<Endpoint>,
+    /// Hit what leaves for this address, CIDR or host, with :ports or without; repeatable
+    #[arg(long, value_name = "PEER")]
+    pub to: Vec<Peer>,
+    /// Hit what comes from this address, CIDR or host, with :ports or without; repeatable
+    #[arg(long, value_name = "PEER")]
+    pub from: Vec<Peer>,
+    /// Spare this address, CIDR or host, with :ports or without, or /protocol; repeatable
+    #[arg(long, value_name = "PEER")]
+    pub exclude: Vec<Peer>,
     /// Only this protocol: tcp, udp, icmp or any
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<ProtocolFlag>,

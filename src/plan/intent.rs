@@ -1,6 +1,6 @@
 //! A network fault and how to bring it about, whichever command asks for it.
 
-use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Traffic};
+use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Target, Traffic};
 
 use super::{Image, WarmUp};
 use crate::cli::CourseArgs;
@@ -38,8 +38,10 @@ impl Intent {
         }
     }
 
-    /// Whether a new agent can have its plan in its arguments ([`Carried::LENGTH_MAX`]).
+    /// Whether a new agent can have its plan in its arguments: it fits ([`Carried::LENGTH_MAX`]), and there are
+    /// no names to be resolved first, for as long as name servers take.
     pub fn fits_arguments(&self) -> bool {
-        serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
+        !self.plan.traffic.targets().any(Target::is_open)
+            && serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
     }
 }

@@ -1,6 +1,6 @@
 //! Which traffic the flags mean.
 
-use pod_chaos_protocol::{BadTraffic, Endpoint, Peers, Ports, Protocol, Sample, Target, Traffic};
+use pod_chaos_protocol::{BadTraffic, Peer, Peers, Ports, Protocol, Sample, Target, Traffic};
 
 use crate::cli::{DirectionFlag, TrafficArgs};
 
@@ -36,7 +36,7 @@ pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, Ba
         (None, false, false) => default,
     };
     // With both directions, the peers that are named for one are meant for the other too.
-    let peers = |own: &[Endpoint], other: &[Endpoint]| {
+    let peers = |own: &[Peer], other: &[Peer]| {
         let named = if own.is_empty() { other } else { own };
         Peers(named.iter().cloned().map(Target::from).collect())
     };
@@ -54,7 +54,7 @@ pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, Ba
             .and_then(|flag: crate::cli::ProtocolFlag| -> Option<Protocol> { flag.0 }),
         remote_ports: Ports::from_ranges(args.remote_ports.iter().flat_map(Ports::ranges)),
         local_ports: Ports::from_ranges(args.local_ports.iter().flat_map(Ports::ranges)),
-        exclude: args.exclude.clone(),
+        exclude: args.exclude.iter().cloned().map(Target::from).collect(),
         spare_node: Vec::new(),
         spare_dns: args.spare_dns,
         sample,
@@ -93,6 +93,7 @@ mod tests {
             ("--to 10.0.0.1 --from 10.0.0.2:80", "egress to 10.0.0.1 and ingress from 10.0.0.2:80"),
             ("--to 10.0.0.1 --direction both", "egress to 10.0.0.1 and ingress from 10.0.0.1"),
             ("--from fd00::/8 --direction both", "egress to fd00::/8 and ingress from fd00::/8"),
+            ("--to db:5432 --exclude 10.0.0.1", "egress to db:5432, not 10.0.0.1"),
         ] {
             assert_eq!(read(line), Ok(want.to_owned()), "{line}");
         }

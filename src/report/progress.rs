@@ -91,7 +91,11 @@ impl Follow for Progress {
             (OutputFormat::Text, Event::Failed { .. } | Event::Status { .. }) => Ok(()),
             (
                 OutputFormat::Text,
-                Event::Probed { .. } | Event::Replaced { .. } | Event::Found { .. },
+                Event::Probed { .. }
+                | Event::Replaced { .. }
+                | Event::Found { .. }
+                | Event::Retargeted { .. }
+                | Event::Kept { .. },
             ) => {
                 let line = text::event(&self.name, event);
                 self.note(&line);

@@ -60,6 +60,23 @@ pub fn event(name: &PodName, event: &Event) -> String {
             }
             ended
         }
+        Event::Retargeted { target, added, removed, addresses, skipped } => {
+            let mut changed = write!(text, "{target} changed: {addresses} addresses");
+            for (count, how) in [(*added, "new"), (*removed, "gone")] {
+                if count > 0 {
+                    changed = changed.and_then(|()| write!(text, ", {count} {how}"));
+                }
+            }
+            for endpoint in skipped {
+                changed = changed.and_then(|()| {
+                    write!(text, "\n  left out: {endpoint}, which another fault hits")
+                });
+            }
+            changed
+        }
+        Event::Kept { target, message } => {
+            write!(text, "{target} stays what it was: {message}")
+        }
         Event::Replaced { fault } => write!(text, "ended fault {fault}, which was in the way"),
         Event::Killed { connections } => write!(text, "{connections} connections ended"),
         Event::Status { faults, processes } => match faults.len() + processes.len() {

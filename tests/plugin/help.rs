@@ -41,7 +41,7 @@ fn refuses_numbers_that_make_no_sense() {
 #[test]
 fn refuses_traffic_that_makes_no_sense() {
     for (name, args) in [
-        ("not_an_endpoint", ["--to", "example.com"]),
+        ("not_an_endpoint", ["--to", "http://example.com"]),
         ("icmp_with_ports", ["--to", "10.0.0.1:80/icmp"]),
         ("not_a_port", ["--port", "http"]),
         ("not_a_protocol", ["--protocol", "sctp"]),

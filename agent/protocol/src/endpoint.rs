@@ -10,8 +10,8 @@ use crate::{BadCidr, BadPorts, Cidr, Ports, Protocol, serde_as_text};
 pub enum BadEndpoint {
     /// Nothing of it could be read.
     #[error(
-        "`{0}` is not an address, CIDR or address:port \
-         (write it as 10.0.0.0/8, 10.0.0.1:80, [fd00::1]:443, :53 or 10.0.0.1:53/udp)"
+        "`{0}` is not an address, a CIDR or a name, with ports or without \
+         (write it as 10.0.0.0/8, 10.0.0.1:80, [fd00::1]:443, :53, 10.0.0.1:53/udp or db:5432)"
     )]
     Syntax(String),
     /// Its address.
@@ -94,7 +94,7 @@ impl FromStr for Endpoint {
                 (
                     rest,
                     Some(known.map_err(|error| {
-                        if rest.contains("//") {
+                        if text.contains("//") {
                             BadEndpoint::Syntax(text.to_owned())
                         } else {
                             error.into()

@@ -18,6 +18,7 @@ mod chance;
 mod distribution;
 mod endpoint;
 mod fault;
+mod host;
 mod loss;
 mod message;
 mod name;
@@ -39,6 +40,7 @@ pub use chance::Chance;
 pub use distribution::{BadDistribution, Distribution, Table};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use fault::{Fault, NetemFault, Partition, PartitionMode, Plan};
+pub use host::{BadHost, Host, HostName, Peer};
 pub use loss::{FourStates, GilbertElliott, Loss};
 pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
 pub use name::{BadName, FaultId, Interface};
@@ -54,7 +56,7 @@ pub use reorder::Reorder;
 pub use sample::{BadShare, Sample, Share};
 pub use slot::{Distance, Slot};
 pub use time::{BadTime, Latency, RunTime};
-pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Target, Traffic, dns};
+pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Source, Target, Traffic, dns};
 pub use words::BadOption;
 
 /// The version of this protocol. Raised when an older peer would misunderstand a newer one; adding

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Direction, FaultId, Interface, Netem, Partition, Plan, ProcessInfo, ProcessPlan, ProcessStatus,
-    Traffic,
+    Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, ProcessInfo, ProcessPlan,
+    ProcessStatus, Traffic,
 };
 
 /// A line from the plugin.
@@ -38,6 +38,14 @@ pub enum Request {
         /// Only this one; `None` ends all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<FaultId>,
+    },
+    /// What a target of the plugin's ([`crate::Source::Plugin`]) stands for now. Only on the stream of a fault
+    /// that runs. Answer: [`Event::Retargeted`] or [`Event::Kept`].
+    Retarget {
+        /// The target's name in the plan.
+        target: String,
+        /// All of its endpoints, none of them if there are none any more.
+        endpoints: Vec<Endpoint>,
     },
     /// As [`Request::Revert`] of everything; then the waiting agent exits, and its container with it.
     Stop,
@@ -95,6 +103,27 @@ pub enum Event {
         left: Vec<String>,
         /// What went wrong during the clean-up; each step was tried all the same.
         errors: Vec<String>,
+    },
+    /// A named target stands for other addresses than before, and the kernel holds them.
+    Retargeted {
+        /// Its name in the plan.
+        target: String,
+        /// How many were added.
+        added: usize,
+        /// How many were taken away.
+        removed: usize,
+        /// How many there are now.
+        addresses: usize,
+        /// Those that are left out because another fault hits them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<Endpoint>,
+    },
+    /// What a named target stands for is not known any more, or could not be changed: it stays what it was.
+    Kept {
+        /// Its name in the plan.
+        target: String,
+        /// Why.
+        message: String,
     },
     /// Another fault was in the way, and has been ended because the plan says so; nothing is left of it.
     Replaced {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cidr, Endpoint, Interface, Ports, Protocol, Sample};
+use crate::{Cidr, Endpoint, Host, Interface, Peer, Ports, Protocol, Sample};
 
 /// The most interfaces that one fault can hit.
 pub const MAX_INTERFACES: usize = 4;
@@ -36,7 +36,7 @@ pub struct Traffic {
     pub local_ports: Option<Ports>,
     /// Not these, whatever else is said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exclude: Vec<Endpoint>,
+    pub exclude: Vec<Target>,
     /// Nor these: the node's addresses, from which its kubelet probes the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spare_node: Vec<Cidr>,
@@ -72,13 +72,92 @@ impl Peers {
 pub struct Target {
     /// As the user wrote it.
     pub name: String,
-    /// Any of these; none at all is refused.
+    /// Any of these; none at all is refused, unless they are still to be found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Who knows them.
+    #[serde(default, skip_serializing_if = "Source::is_literal")]
+    pub source: Source,
+}
+
+/// Who knows what a target stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Source {
+    /// The user, who has said it: it does not change.
+    #[default]
+    Literal,
+    /// The pod's name servers. The agent asks them, and again while the fault runs; what they have answered
+    /// meanwhile is all hit to the end.
+    Dns(Host),
+    /// The plugin, from the Kubernetes API. It says so when it changes ([`crate::Request::Retarget`]).
+    Plugin,
+}
+
+impl Source {
+    /// Whether the target is what it says, for good.
+    pub const fn is_literal(&self) -> bool {
+        matches!(self, Self::Literal)
+    }
+}
+
+impl Target {
+    /// Of the plugin's, which has yet to find out what it stands for.
+    pub const fn followed(name: String) -> Self {
+        Self { name, endpoints: Vec::new(), source: Source::Plugin }
+    }
+
+    /// What a named target stands for when there is nothing of that name any more.
+    pub fn nobody() -> Self {
+        Self { name: "nobody".to_owned(), endpoints: Vec::new(), source: Source::Literal }
+    }
+
+    /// Whether nobody has said yet what it stands for.
+    pub fn is_open(&self) -> bool {
+        self.endpoints.is_empty() && !self.source.is_literal()
+    }
+
+    /// Whether its endpoints have ports or protocols; they all do, or none.
+    pub fn has_ports(&self) -> bool {
+        let with = |endpoint: &Endpoint| (endpoint.protocol, &endpoint.ports) != (None, &None);
+        match &self.source {
+            Source::Dns(host) => with(&host.at(None)),
+            _ => self.endpoints.iter().any(with),
+        }
+    }
 }
 
 impl From<Endpoint> for Target {
     fn from(endpoint: Endpoint) -> Self {
-        Self { name: endpoint.to_string(), endpoints: vec![endpoint] }
+        Self { name: endpoint.to_string(), endpoints: vec![endpoint], source: Source::Literal }
+    }
+}
+
+impl From<Host> for Target {
+    fn from(host: Host) -> Self {
+        Self { name: host.to_string(), endpoints: Vec::new(), source: Source::Dns(host) }
+    }
+}
+
+impl From<Peer> for Target {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Endpoint(endpoint) => endpoint.into(),
+            Peer::Host(host) => host.into(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    /// `db.example.com (2 addresses)`, once they are known.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.name)?;
+        match (&self.source, self.endpoints.len()) {
+            (Source::Literal, _) | (_, 0) => Ok(()),
+            (_, 1) => out.write_str(" (1 address)"),
+            (_, count) => write!(out, " ({count} addresses)"),
+        }
     }
 }
 
@@ -180,6 +259,18 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// All that is named, to be hit or to be spared.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let peers = [&self.egress, &self.ingress].into_iter().flatten();
+        peers.flat_map(|peers| &peers.0).chain(&self.exclude)
+    }
+
+    /// The same, to be changed.
+    pub fn targets_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+        let peers = [&mut self.egress, &mut self.ingress].into_iter().flatten();
+        peers.flat_map(|peers| &mut peers.0).chain(&mut self.exclude)
+    }
+
     /// Whether it is the default: a plan does not say it then.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -232,6 +323,13 @@ impl Traffic {
     }
 
     fn check_target(&self, target: &Target) -> Result<(), BadTraffic> {
+        // Where it may be, until that is known.
+        if target.is_open() {
+            return match &target.source {
+                Source::Dns(host) => self.check_endpoint(&target.name, &host.at(None)),
+                _ => Ok(()),
+            };
+        }
         // Of what a name stands for, some may be spared; not all.
         let mut first = None;
         for endpoint in &target.endpoints {
@@ -276,8 +374,9 @@ impl Traffic {
             (_, other) => other.as_ref(),
         };
         let hit = Endpoint { address: endpoint.address, protocol, ports: ports.cloned() };
-        if let Some(all) = self.exclude.iter().find(|all| all.covers(&hit)) {
-            return Err(BadTraffic::Excluded(name(), all.to_string()));
+        let covers = |all: &&Target| all.endpoints.iter().any(|all| all.covers(&hit));
+        if let Some(all) = self.exclude.iter().find(covers) {
+            return Err(BadTraffic::Excluded(name(), all.name.clone()));
         }
         if self.spare_node.iter().any(|node| Endpoint::from(*node).covers(&hit)) {
             return Err(BadTraffic::Node(name()));
@@ -311,7 +410,7 @@ impl fmt::Display for Traffic {
             self.peers(direction).map(|peers| match &peers.0[..] {
                 [] => direction.to_string(),
                 targets => {
-                    format!("{direction} {word} {}", list(targets.iter().map(|one| &one.name)))
+                    format!("{direction} {word} {}", list(targets.iter()))
                 }
             })
         };
@@ -372,7 +471,7 @@ mod tests {
             "protocol": "tcp",
             "remote-ports": "80,443",
             "local-ports": "1024-65535",
-            "exclude": ["10.0.0.9", "/icmp"],
+            "exclude": to(&["10.0.0.9", "/icmp"]),
             "spare-node": ["192.168.0.1"],
             "spare-dns": true,
             "sample": { "connections": "30%" },
@@ -424,11 +523,11 @@ mod tests {
                 "`10.0.0.1:80` and port 81-90 have no packet in common: nothing would be hit",
             ),
             (
-                json!({ "egress": to(&["10.0.0.1"]), "exclude": ["10.0.0.0/8"] }),
+                json!({ "egress": to(&["10.0.0.1"]), "exclude": to(&["10.0.0.0/8"]) }),
                 "`10.0.0.1` is excluded by `10.0.0.0/8`: nothing would be hit",
             ),
             (
-                json!({ "protocol": "tcp", "exclude": ["/tcp"] }),
+                json!({ "protocol": "tcp", "exclude": to(&["/tcp"]) }),
                 "`all egress` is excluded by `/tcp`: nothing would be hit",
             ),
             (
@@ -453,9 +552,23 @@ mod tests {
     fn a_name_may_stand_for_something_that_is_spared_as_long_as_something_is_hit() {
         let both = json!({
             "egress": [{ "name": "db", "endpoints": ["10.0.0.1", "10.0.0.2"] }],
-            "exclude": ["10.0.0.1"],
+            "exclude": to(&["10.0.0.1"]),
         });
         assert_eq!(traffic(both).check(), Ok(()));
         assert_eq!(Traffic::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_name_is_anywhere_until_it_is_looked_up() {
+        let db = |endpoints: &[&str]| json!([{ "name": "db:80", "source": { "dns": "db:80" }, "endpoints": endpoints }]);
+        assert_eq!(traffic(json!({ "egress": db(&[]) })).check(), Ok(()));
+        let refused = |value| traffic(value).check().unwrap_err().to_string();
+        assert!(refused(json!({ "egress": db(&[]), "remote-ports": "81" })).contains("in common"));
+        assert!(refused(json!({ "egress": db(&["127.0.0.1:80"]) })).contains("loopback"));
+        let excluded = json!({ "egress": db(&["10.0.0.1:80"]), "exclude": to(&["10.0.0.0/8"]) });
+        assert!(refused(excluded).contains("is excluded by `10.0.0.0/8`"));
+        let known = traffic(json!({ "egress": db(&["10.0.0.1:80", "10.0.0.2:80"]) }));
+        assert_eq!(known.to_string(), "egress to db:80 (2 addresses)");
+        assert!(known.targets().all(Target::has_ports));
     }
 }

@@ -42,14 +42,20 @@
 //! a chain (`__nft_set_pktinfo_ipv6_validate` of net/netfilter/nf_tables_ipv6.h), and `meta l4proto` and the
 //! offsets of `th` are what it has come to.
 //!
+//! Targets that are known by name change while the fault runs: their sets are changed then, and nothing else
+//! is. A set that such a target may need is there from the start, empty if need be, because rules are only made
+//! then.
+//!
 //! Limits: which ports a packet has is only known from the first of its fragments: the others are not hit
 //! where ports are asked for, and not spared where ports are excluded. Their protocol is known, unless a later
 //! fragment of IPv6 begins with more extension headers (`ipv6_find_hdr` of net/ipv6/exthdrs_core.c).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
-use pod_chaos_protocol::{Direction, Failure, FaultId, Interface, Protocol, Sample, Share};
+use pod_chaos_protocol::{
+    Direction, Failure, FailureKind, FaultId, Interface, Protocol, Sample, Share,
+};
 
 use super::{
     entry_address, exit_name,
@@ -60,7 +66,7 @@ use super::{
 };
 use crate::{
     clock,
-    error::{Doing, KernelError},
+    error::{Doing, KernelError, failure},
     kernel::{self, Kernel},
     netlink::{
         Message, Refusal,
@@ -889,6 +895,63 @@ fn is_missing(refusal: &Refusal) -> bool {
 /// Whether it still lets packets be hit. When the kernel does not say, it may.
 pub fn is_open(kernel: &mut Kernel, id: FaultId) -> bool {
     read_live(kernel, id).map_or(true, |live| live.is_some_and(|live| !live.is_empty()))
+}
+
+/// Has its sets of addresses hold what these do, and reads them back; the others stay as they are. A set that
+/// it has and the selection has not is to be empty.
+///
+/// As long as little changes it changes at once: no packet meets half of it.
+pub fn change_addresses(
+    kernel: &mut Kernel,
+    id: FaultId,
+    wanted: &Selection,
+) -> Result<(), Failure> {
+    let name = table_name(id);
+    let gone = || failure(FailureKind::Gone, format!("there is no table {name} any more"), None);
+    let (family, _) = find_live(kernel, id)?.ok_or_else(gone)?;
+    let table = TableId { family, name: &name };
+    let before = read(kernel, id)?.ok_or_else(gone)?;
+    let mut messages = Vec::new();
+    let mut ranges = 0;
+    for (set, old, new) in differences(&before, wanted) {
+        let without = |these: &[KeyRange], others: &[KeyRange]| -> Vec<_> {
+            these.iter().filter(|one| others.binary_search(one).is_err()).cloned().collect()
+        };
+        let (old, new) = (without(old, new), without(new, old));
+        ranges += old.len() + new.len();
+        messages.extend(nftables::delete_ranges(table, &set, &old));
+        messages.extend(nftables::more_ranges(table, &set, &new));
+    }
+    let at_once = if ranges > SMALL { 1 } else { messages.len().max(1) };
+    for messages in messages.chunks(at_once) {
+        nftables::transact(&mut kernel.netfilter, messages).map_err(|(_, refusal)| {
+            KernelError::new(format!("change the sets of the {table}"), refusal)
+        })?;
+    }
+    let after = read(kernel, id)?.ok_or_else(gone)?;
+    let wrong: Vec<_> = differences(&after, wanted).map(|(set, ..)| set.name).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the kernel does not hold the new addresses in {}", wrong.join(", "));
+    Err(failure(FailureKind::Kernel, message, None))
+}
+
+/// The sets of addresses that hold something else than is wanted: what they hold, and what is wanted.
+fn differences<'a>(
+    seen: &'a Contents,
+    wanted: &'a Selection,
+) -> impl Iterator<Item = (Set, &'a [KeyRange], &'a [KeyRange])> {
+    let names: BTreeSet<_> = seen.sets.keys().chain(wanted.sets.keys()).collect();
+    names.into_iter().filter_map(|name| {
+        let ranges = |sets: &'a BTreeMap<String, _>| -> &'a [KeyRange] {
+            sets.get(name).map_or(&[], Vec::as_slice)
+        };
+        let (held, wanted) = (ranges(&seen.sets), ranges(&wanted.sets));
+        let (fields, holds) = selection::shape(name)?;
+        let differs = matches!(fields[0], Field::Ipv4 | Field::Ipv6) && held != wanted;
+        differs.then(|| (Set { name: name.clone(), id: 0, fields, holds }, held, wanted))
+    })
 }
 
 /// Closes it: nothing more is hit, and what was hit still comes out. One that is not there is fine.

@@ -156,12 +156,15 @@ impl Selection {
             directions.push(direction);
             if !peers.is_everyone() {
                 let endpoints = peers.0.iter().flat_map(|target| &target.endpoints);
+                sets.extend(empty_sets(side(direction), &peers.0));
                 sets.extend(address_sets(side(direction), endpoints));
             }
         }
         let node = traffic.spare_node.iter().map(|node| Endpoint::from(*node));
         let dns = traffic.spare_dns.then(dns);
-        let spared: Vec<_> = traffic.exclude.iter().cloned().chain(node).chain(dns).collect();
+        let exclude = traffic.exclude.iter().flat_map(|target| &target.endpoints).cloned();
+        let spared: Vec<_> = exclude.chain(node).chain(dns).collect();
+        sets.extend(empty_sets(EXCEPT, &traffic.exclude));
         sets.extend(address_sets(EXCEPT, &spared));
         Self { directions, sets }
     }
@@ -253,7 +256,11 @@ impl Selection {
         };
         let peers = |direction| {
             self.directions.contains(&direction).then(|| {
-                Peers(self.endpoints(side(direction)).into_iter().map(Target::from).collect())
+                let start = side(direction);
+                let found: Vec<_> = self.endpoints(start).into_iter().map(Target::from).collect();
+                // No targets would be everyone.
+                let nobody = found.is_empty() && !self.addresses(start).is_empty();
+                Peers(if nobody { vec![Target::nobody()] } else { found })
             })
         };
         Traffic {
@@ -262,7 +269,7 @@ impl Selection {
             protocol,
             remote_ports: ports(REMOTE),
             local_ports: ports(LOCAL),
-            exclude: self.endpoints(EXCEPT),
+            exclude: self.endpoints(EXCEPT).into_iter().map(Target::from).collect(),
             ..Traffic::default()
         }
     }
@@ -423,6 +430,16 @@ fn read_port_key(range: &KeyRange) -> Option<((u8, u8), (u16, u16))> {
     };
     let (first, last) = (end(&range.first)?, end(&range.last)?);
     Some(((first.0, last.0), (first.1, last.1)))
+}
+
+/// The sets that these targets may need while the fault runs: rules are only made at its start. Whether their
+/// endpoints have ports does not change.
+fn empty_sets(start: &str, targets: &[Target]) -> Vec<(String, Vec<KeyRange>)> {
+    let followed = targets.iter().filter(|target| !target.source.is_literal());
+    followed
+        .flat_map(|target| Version::BOTH.map(|version| (version, target.has_ports())))
+        .map(|(version, ports)| (set_name(start, version, ports), Vec::new()))
+        .collect()
 }
 
 /// The sets of these endpoints, without those that would be empty.
@@ -648,7 +665,7 @@ mod tests {
             ),
             (ingress, selection(json!({ "ingress": targets(&["10.0.0.1"]) }))),
             // What is spared now may be hit later.
-            (all, selection(json!({ "exclude": ["10.0.0.1"] }))),
+            (all, selection(json!({ "exclude": targets(&["10.0.0.1"]) }))),
         ];
         for (one, other) in meeting {
             assert!(one.meets(&other) && other.meets(&one), "{one:?} {other:?}");
@@ -660,7 +677,7 @@ mod tests {
         let selection = selection(json!({
             "egress": targets(&["10.0.0.0/8", "[fd00::1]:443"]),
             "local-ports": "1024-65535",
-            "exclude": ["10.0.0.9", ":22"],
+            "exclude": targets(&["10.0.0.9", ":22"]),
         }));
         let hits = |remote: &str, local| {
             selection.hits(Direction::Egress, &Packet::tcp(remote.parse().unwrap(), local))
@@ -685,7 +702,7 @@ mod tests {
             json!({}),
             json!({ "egress": targets(&["10.0.0.0/8", "fd00::1"]), "protocol": "tcp" }),
             json!({ "egress": null, "ingress": targets(&["10.0.0.1:80", "[fd00::/64]:443/udp"]) }),
-            json!({ "remote-ports": "80,443", "local-ports": "1-1023", "exclude": ["/icmp", ":53"] }),
+            json!({ "remote-ports": "80,443", "local-ports": "1-1023", "exclude": targets(&["/icmp", ":53"]) }),
         ] {
             let traffic: Traffic = serde_json::from_value(value).unwrap();
             assert_eq!(Selection::new(&traffic).traffic(), traffic);

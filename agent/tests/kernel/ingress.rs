@@ -89,7 +89,7 @@ fn delays_only_its_targets() {
     pod.settle_ipv6("eth0", PEER6);
     for (traffic, delay) in [
         (json!({ "egress": null, "ingress": targets(&["10.9.0.2", "fd00:9::2"]) }), 50.0),
-        (json!({ "ingress": [], "exclude": ["10.9.0.3", "fd00:9::3"] }), 100.0),
+        (json!({ "ingress": [], "exclude": targets(&["10.9.0.3", "fd00:9::3"]) }), 100.0),
     ] {
         let (mut agent, _) = pod.disrupt(&with(plan("00000001", "60s", "50ms"), &traffic));
         for peer in [PEER4, PEER6] {
@@ -109,7 +109,7 @@ fn delays_only_its_targets_on_the_way_out() {
     pod.settle_ipv6("eth0", PEER6);
     for traffic in [
         json!({ "egress": targets(&["10.9.0.2", "fd00:9::2"]) }),
-        json!({ "egress": targets(&["/icmp"]), "exclude": ["10.9.0.3", "fd00:9::3"] }),
+        json!({ "egress": targets(&["/icmp"]), "exclude": targets(&["10.9.0.3", "fd00:9::3"]) }),
         json!({ "protocol": "icmp", "spare-node": ["10.9.0.3", "fd00:9::3"] }),
     ] {
         let (mut agent, status) = pod.disrupt(&with(plan("00000001", "60s", "50ms"), &traffic));

@@ -20,6 +20,10 @@ mod ending;
 #[cfg(target_os = "linux")]
 mod ingress;
 #[cfg(target_os = "linux")]
+mod name_server;
+#[cfg(target_os = "linux")]
+mod names;
+#[cfg(target_os = "linux")]
 mod options;
 #[cfg(target_os = "linux")]
 mod partition;
@@ -58,6 +62,7 @@ fn main() -> std::process::ExitCode {
         emulator::tests(),
         ending::tests(),
         ingress::tests(),
+        names::tests(),
         options::tests(),
         partition::tests(),
         pause::tests(),

@@ -259,7 +259,7 @@ fn says_what_is_in_force() {
         "ingress": targets(&["10.1.0.0/16"]),
         "protocol": "tcp",
         "remote-ports": "80,443",
-        "exclude": ["10.9.0.0/24"],
+        "exclude": targets(&["10.9.0.0/24"]),
         "sample": { "connections": "30%" },
     });
     for (mode, want, backend) in [

@@ -104,6 +104,7 @@ fn traffic() -> impl Strategy<Value = Value> {
             targets(&["10.9.0.2"]),
             targets(&["10.9.0.0/24:80-90/tcp", "fd00:9::/64"]),
             targets(&[":53", "10.9.1.2:443/udp"]),
+            json!([{ "name": "pods app=db", "source": "plugin", "endpoints": ["10.9.0.2:80"] }]),
         ]
     };
     let members = vec![
@@ -112,7 +113,7 @@ fn traffic() -> impl Strategy<Value = Value> {
         ("protocol", vec![json!("tcp"), json!("udp"), json!("icmp")]),
         ("remote-ports", vec![json!("80"), json!("53,8000-8999")]),
         ("local-ports", vec![json!("8080")]),
-        ("exclude", vec![json!(["10.9.0.7"]), json!([":22", "fd00:9::7/udp"])]),
+        ("exclude", vec![targets(&["10.9.0.7"]), targets(&[":22", "fd00:9::7/udp"])]),
         ("spare-dns", vec![json!(true)]),
         ("sample", vec![json!({ "every": 3 }), json!({ "connections": "30%" })]),
         ("interfaces", vec![json!(["net1"]), json!(["eth0", "net1"])]),

@@ -136,7 +136,7 @@ fn traffic_that_does_not_exist() {
             "`127.0.0.1` is loopback, which is never hit",
         ),
         (
-            json!({ "egress": targets(&["10.0.0.1"]), "exclude": ["10.0.0.0/8"] }),
+            json!({ "egress": targets(&["10.0.0.1"]), "exclude": targets(&["10.0.0.0/8"]) }),
             "`10.0.0.1` is excluded by `10.0.0.0/8`: nothing would be hit",
         ),
         (json!({ "egress": targets(&["nowhere"]) }), "`nowhere` is not an address"),

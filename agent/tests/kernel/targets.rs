@@ -180,11 +180,11 @@ fn local_ports() {
 
 fn excluded_traffic() {
     assert_hits(
-        &json!({ "protocol": "tcp", "exclude": ["10.9.0.2", "[fd00:9::/64]:80"] }),
+        &json!({ "protocol": "tcp", "exclude": targets(&["10.9.0.2", "[fd00:9::/64]:80"]) }),
         &["tcp 10.9.0.3:80", "tcp [fd00:9::2]:81"],
     );
     assert_hits(
-        &json!({ "egress": targets(&["10.9.0.0/24"]), "exclude": ["/tcp", ":53", "10.9.0.3/icmp"] }),
+        &json!({ "egress": targets(&["10.9.0.0/24"]), "exclude": targets(&["/tcp", ":53", "10.9.0.3/icmp"]) }),
         &["udp 10.9.0.2:80", "ping 10.9.0.2"],
     );
 }
@@ -238,7 +238,7 @@ fn what_comes_in() {
         (json!({ "ingress": targets(&["fd00:9::/64"]) }), vec![2, 4]),
         (json!({ "ingress": targets(&["10.9.0.2/tcp", ":1234"]) }), vec![0, 1, 4]),
         (json!({ "remote-ports": "1234", "local-ports": "90" }), vec![4]),
-        (json!({ "exclude": ["10.9.0.2"] }), vec![2, 4]),
+        (json!({ "exclude": targets(&["10.9.0.2"]) }), vec![2, 4]),
         (json!({ "protocol": "icmp" }), vec![5]),
     ] {
         let mut traffic = traffic;
@@ -402,7 +402,7 @@ fn fragments_behind_the_first_have_no_ports() {
     for (traffic, hit) in [
         (json!({ "egress": targets(&["10.9.0.2:80/udp"]) }), 1),
         (json!({ "egress": targets(&["10.9.0.2/udp"]) }), 3),
-        (json!({ "egress": targets(&["10.9.0.2"]), "exclude": [":80"] }), 2),
+        (json!({ "egress": targets(&["10.9.0.2"]), "exclude": targets(&[":80"]) }), 2),
     ] {
         let (mut agent, _) = pod.disrupt(&with(partition("00000001", "60s", "drop"), &traffic));
         let send = || {
@@ -526,7 +526,7 @@ fn ports_and_protocols_behind_extension_headers() {
             (json!({ "protocol": "udp" }), vec![0, 1, 2, 4, 5, 6], "drop"),
             (json!({ "protocol": "icmp" }), vec![7], "drop"),
             // A later fragment is not told from those of other ports.
-            (json!({ "protocol": "udp", "exclude": [":80"] }), vec![5, 6], "drop"),
+            (json!({ "protocol": "udp", "exclude": targets(&[":80"]) }), vec![5, 6], "drop"),
             (json!({}), all.clone(), "drop"),
             (json!({ "protocol": "udp" }), vec![0, 1, 2, 4, 5, 6], "reject"),
         ] {

@@ -9,8 +9,8 @@ mod set;
 pub use expression::{Comparison, Expression, PacketHeader, Refuse, Register, SetName};
 pub use monitor::{Monitor, News};
 pub use set::{
-    Element, Field, Holds, KeyRange, Set, flush_set, key, new_protocols, new_ranges, new_set,
-    protocols, ranges,
+    Element, Field, Holds, KeyRange, Set, delete_ranges, flush_set, key, more_ranges,
+    new_protocols, new_ranges, new_set, protocols, ranges,
 };
 
 use std::fmt;

@@ -183,42 +183,73 @@ pub fn new_set(table: TableId<'_>, set: &Set) -> Message {
     table.message(NFT_MSG_NEWSET, &attributes.bytes(NFTA_SET_USERDATA, &note)).create()
 }
 
-/// Adds these ranges, in as many messages as they need. They must be in ascending order and must not
-/// overlap; of keys with one field, they must not touch either.
+/// Adds these ranges to a new set, in as many messages as they need. They must be in ascending order and must
+/// not overlap; of keys with one field, they must not touch either.
 pub fn new_ranges(table: TableId<'_>, set: &Set, ranges: &[KeyRange]) -> Vec<Message> {
-    let mut messages = Vec::new();
-    for (at, chunk) in ranges.chunks(RANGES_PER_MESSAGE).enumerate() {
-        let mut elements = Vec::new();
-        for (number, range) in chunk.iter().enumerate() {
-            let key = |kind, bytes: &[u8]| {
-                Attributes::new().nest(kind, &Attributes::new().bytes(NFTA_DATA_VALUE, bytes))
-            };
-            match (set.holds, set.fields.len()) {
-                (Holds::Ranges, 1) => {
-                    let end = |bytes: &[u8]| {
-                        Attributes::new().big32(NFTA_SET_ELEM_FLAGS, INTERVAL_END).nest(
-                            NFTA_SET_ELEM_KEY,
-                            &Attributes::new().bytes(NFTA_DATA_VALUE, bytes),
-                        )
-                    };
-                    // As nft does: what is below the first range is marked as outside.
-                    if at == 0 && number == 0 && range.first.iter().any(|byte| *byte != 0) {
-                        elements.push(end(&vec![0; range.first.len()]));
-                    }
-                    elements.push(key(NFTA_SET_ELEM_KEY, &range.first));
-                    elements.extend(after(&range.last).map(|next| end(&next)));
-                }
-                (Holds::Ranges, _) => {
-                    let last = Attributes::new().bytes(NFTA_DATA_VALUE, &range.last);
-                    let first = key(NFTA_SET_ELEM_KEY, &range.first);
-                    elements.push(first.nest(NFTA_SET_ELEM_KEY_END, &last));
-                }
-                _ => elements.push(key(NFTA_SET_ELEM_KEY, &range.first)),
-            }
+    // As nft does: what is below the first range is marked as outside.
+    let below = match (set.holds, set.fields, ranges.first()) {
+        (Holds::Ranges, [_], Some(KeyRange { first, .. }))
+            if first.iter().any(|byte| *byte != 0) =>
+        {
+            Some(range_end(&vec![0; first.len()]))
         }
-        messages.push(new_elements(table, set, &elements));
+        _ => None,
+    };
+    add_elements(table, set, below, ranges)
+}
+
+/// Adds these ranges to those that the set has, which they must not overlap or touch.
+pub fn more_ranges(table: TableId<'_>, set: &Set, ranges: &[KeyRange]) -> Vec<Message> {
+    add_elements(table, set, None, ranges)
+}
+
+fn add_elements(
+    table: TableId<'_>,
+    set: &Set,
+    mut first: Option<Attributes>,
+    ranges: &[KeyRange],
+) -> Vec<Message> {
+    let mut message = |chunk: &[KeyRange]| {
+        let elements = chunk.iter().flat_map(|range| range_elements(set, range));
+        let elements: Vec<_> = first.take().into_iter().chain(elements).collect();
+        table.message(NFT_MSG_NEWSETELEM, &element_list(table, set, &elements)).create()
+    };
+    ranges.chunks(RANGES_PER_MESSAGE).map(&mut message).collect()
+}
+
+/// Takes these ranges out again, each as it was added.
+pub fn delete_ranges(table: TableId<'_>, set: &Set, ranges: &[KeyRange]) -> Vec<Message> {
+    let message = |chunk: &[KeyRange]| {
+        let elements: Vec<_> = chunk.iter().flat_map(|range| range_elements(set, range)).collect();
+        table.message(NFT_MSG_DELSETELEM, &element_list(table, set, &elements))
+    };
+    ranges.chunks(RANGES_PER_MESSAGE).map(message).collect()
+}
+
+/// The elements that a range is made of: of keys with one field, one at its start and one behind its end.
+fn range_elements(set: &Set, range: &KeyRange) -> Vec<Attributes> {
+    let first = nest_key(&range.first);
+    match (set.holds, set.fields.len()) {
+        (Holds::Ranges, 1) => {
+            std::iter::once(first).chain(after(&range.last).map(|next| range_end(&next))).collect()
+        }
+        (Holds::Ranges, _) => {
+            let last = Attributes::new().bytes(NFTA_DATA_VALUE, &range.last);
+            vec![first.nest(NFTA_SET_ELEM_KEY_END, &last)]
+        }
+        _ => vec![first],
     }
-    messages
+}
+
+fn nest_key(bytes: &[u8]) -> Attributes {
+    Attributes::new().nest(NFTA_SET_ELEM_KEY, &Attributes::new().bytes(NFTA_DATA_VALUE, bytes))
+}
+
+/// A range ended before this key.
+fn range_end(bytes: &[u8]) -> Attributes {
+    Attributes::new()
+        .big32(NFTA_SET_ELEM_FLAGS, INTERVAL_END)
+        .nest(NFTA_SET_ELEM_KEY, &Attributes::new().bytes(NFTA_DATA_VALUE, bytes))
 }
 
 /// The key behind this one; `None` behind the last.
@@ -256,20 +287,19 @@ pub fn new_protocols(table: TableId<'_>, set: &Set, protocols: &[u16], timeout_m
             Attributes::new().big64(NFTA_SET_ELEM_TIMEOUT, timeout_ms).nest(NFTA_SET_ELEM_KEY, &key)
         })
         .collect();
-    new_elements(table, set, &elements)
+    table.message(NFT_MSG_NEWSETELEM, &element_list(table, set, &elements)).create()
 }
 
-fn new_elements(table: TableId<'_>, set: &Set, elements: &[Attributes]) -> Message {
+fn element_list(table: TableId<'_>, set: &Set, elements: &[Attributes]) -> Attributes {
     // As libnftnl does, the elements are numbered; the kernel takes any number.
     let list = (1u16..)
         .zip(elements)
         .fold(Attributes::new(), |all, (number, element)| all.nest(number, element));
-    let attributes = Attributes::new()
+    Attributes::new()
         .text(NFTA_SET_ELEM_LIST_TABLE, table.name)
         .text(NFTA_SET_ELEM_LIST_SET, &set.name)
         .big32(NFTA_SET_ELEM_LIST_SET_ID, set.id)
-        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, &list);
-    table.message(NFT_MSG_NEWSETELEM, &attributes).create()
+        .nest(NFTA_SET_ELEM_LIST_ELEMENTS, &list)
 }
 
 /// Takes all elements out of a set.
