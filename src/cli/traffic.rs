@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use pod_chaos_protocol::{BadPorts, Interface, Peer, Ports, Protocol, Share};
 
 use super::at_least_one;
+use crate::plan::{Labels, Namespace, Service};
 
 /// Flags that say which packets are hit: all that are given must hold.
 #[derive(Debug, Args)]
@@ -20,6 +21,24 @@ pub struct TrafficArgs {
     /// Spare this address, CIDR or host, with :ports or without, or /protocol; repeatable
     #[arg(long, value_name = "PEER")]
     pub exclude: Vec<Peer>,
+    /// Hit what leaves for pods with these labels, as app=db,tier!=cache; followed; repeatable
+    #[arg(long, value_name = "LABELS")]
+    pub to_pods: Vec<Labels>,
+    /// Hit what comes from pods with these labels; followed; repeatable
+    #[arg(long, value_name = "LABELS")]
+    pub from_pods: Vec<Labels>,
+    /// Spare pods with these labels; followed; repeatable
+    #[arg(long, value_name = "LABELS")]
+    pub exclude_pods: Vec<Labels>,
+    /// Hit what leaves for this service, and for what is behind it; followed; repeatable
+    #[arg(long, value_name = "NAME[:PORT]")]
+    pub to_service: Vec<Service>,
+    /// Spare this service, and what is behind it; followed; repeatable
+    #[arg(long, value_name = "NAME[:PORT]")]
+    pub exclude_service: Vec<Service>,
+    /// Namespace of these pods and services; the pod's own when not given
+    #[arg(long, value_name = "NAMESPACE")]
+    pub peer_namespace: Option<Namespace>,
     /// Only this protocol: tcp, udp, icmp or any
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<ProtocolFlag>,

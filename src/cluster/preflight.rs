@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     exit::{Error, Exit},
-    plan::PodName,
+    plan::{Followed, FollowedKind, Namespace, PodName},
 };
 
 /// Refuses pods that no fault of that kind can or should be put into, with every reason at once.
@@ -85,46 +85,81 @@ pub(super) async fn check_server(
     name: &PodName,
     container: &EphemeralContainer,
 ) -> Result<(), Error> {
-    let reviews =
-        join_all(PERMISSIONS.map(|(verb, subresource)| may(cluster, name, verb, subresource)));
+    let acts = PERMISSIONS.map(|(verb, subresource)| ResourceAttributes {
+        namespace: Some(cluster.namespace().to_owned()),
+        verb: Some(verb.to_owned()),
+        resource: Some("pods".to_owned()),
+        subresource: Some(subresource.to_owned()),
+        name: Some(name.to_string()),
+        ..ResourceAttributes::default()
+    });
     let pods = cluster.pods();
     let patch = ephemeral_patch(container);
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
     let dry_run = in_time(pods.patch_ephemeral_containers(name.as_str(), &params, &patch));
-    let (reviews, dry_run) = futures::join!(reviews, dry_run);
-    let mut missing = Vec::new();
-    for ((verb, subresource), review) in PERMISSIONS.into_iter().zip(reviews) {
-        // A server that does not answer the question leaves it to the act itself.
-        if let Ok(false) = review {
-            missing.push(format!(
-                "you may not {verb} pods/{subresource} in namespace {}",
-                cluster.namespace()
-            ));
-        }
-    }
-    if !missing.is_empty() {
-        return Err(Error { exit: Exit::Refused, messages: missing, hint: Some(role_hint()) });
-    }
+    let (allowed, dry_run) = futures::join!(check_allowed(cluster, &acts), dry_run);
+    allowed?;
     dry_run.map(drop).map_err(|error| api_error(&error))
 }
 
-async fn may(
+/// Asks the API server whether the user may watch what these targets are found by.
+pub(super) async fn check_may_follow(
     cluster: &Cluster,
-    name: &PodName,
-    verb: &str,
-    subresource: &str,
-) -> kube::Result<bool> {
+    followed: &[Followed],
+) -> Result<(), Error> {
+    let mut acts = Vec::new();
+    for target in followed {
+        let namespace = target.namespace.as_ref().map_or(cluster.namespace(), Namespace::as_str);
+        let resources: &[(&str, &str, &[&str])] = match &target.kind {
+            FollowedKind::Pods(_) => &[("", "pods", &["list", "watch"])],
+            FollowedKind::Service(_) => &[
+                ("", "services", &["get", "list", "watch"]),
+                ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
+            ],
+        };
+        for (group, resource, verbs) in resources {
+            acts.extend(verbs.iter().map(|verb| ResourceAttributes {
+                namespace: Some(namespace.to_owned()),
+                verb: Some((*verb).to_owned()),
+                group: Some((*group).to_owned()),
+                resource: Some((*resource).to_owned()),
+                ..ResourceAttributes::default()
+            }));
+        }
+    }
+    check_allowed(cluster, &acts).await
+}
+
+/// Refuses when the user may not do one of these, naming all of them.
+async fn check_allowed(cluster: &Cluster, acts: &[ResourceAttributes]) -> Result<(), Error> {
+    let reviews = join_all(acts.iter().map(|act| may(cluster, act))).await;
+    let mut missing: Vec<String> = Vec::new();
+    for (act, review) in acts.iter().zip(reviews) {
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        let subresource = act.subresource.as_ref().map(|name| format!("/{name}"));
+        let message = format!(
+            "you may not {} {}{} in namespace {}",
+            text(&act.verb),
+            text(&act.resource),
+            subresource.unwrap_or_default(),
+            text(&act.namespace)
+        );
+        // A server that does not answer the question leaves it to the act itself.
+        if matches!(review, Ok(false)) && !missing.contains(&message) {
+            missing.push(message);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error { exit: Exit::Refused, messages: missing, hint: Some(role_hint()) })
+}
+
+async fn may(cluster: &Cluster, act: &ResourceAttributes) -> kube::Result<bool> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                namespace: Some(cluster.namespace().to_owned()),
-                verb: Some(verb.to_owned()),
-                resource: Some("pods".to_owned()),
-                subresource: Some(subresource.to_owned()),
-                name: Some(name.to_string()),
-                ..ResourceAttributes::default()
-            }),
+            resource_attributes: Some(act.clone()),
             ..SelfSubjectAccessReviewSpec::default()
         },
         ..SelfSubjectAccessReview::default()

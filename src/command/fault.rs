@@ -12,8 +12,9 @@ use super::{interrupt::Interrupts, note, sweep};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, PodArgs},
     cluster::{
-        AgentContainer, AgentSpec, AgentState, Cluster, Domain, Installed, NewAgent, NoAnswer,
-        Role, Session, SessionError, TargetContainer, check_pod, ensure_agent, reach_agent,
+        AgentContainer, AgentSpec, AgentState, Change, Cluster, Domain, Following, Installed,
+        NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, check_pod, ensure_agent,
+        reach_agent,
     },
     exit::{Error, Exit},
     plan::{Intent, PodName},
@@ -36,11 +37,12 @@ pub(super) async fn run(
     let before = async {
         let cluster = Cluster::connect(connection, target.namespace.namespace.as_ref()).await?;
         let mut report = follow(output, cluster.namespace(), name);
-        let way = Box::pin(find_way(&cluster, name, &mut intent, report.as_mut())).await?;
-        Ok::<_, Error>((cluster, report, way))
+        let way = Box::pin(find_way(&cluster, name, &mut intent, report.as_mut()));
+        let (way, following) = way.await?;
+        Ok::<_, Error>((cluster, report, way, following))
     };
     // Until the plan has been sent nothing has to be reverted.
-    let (cluster, report, way) = tokio::select! {
+    let (cluster, report, way, following) = tokio::select! {
         ready = before => ready?,
         () = interrupts.next() => {
             eprintln!("interrupted before anything was in force");
@@ -56,6 +58,7 @@ pub(super) async fn run(
         container: None,
     };
     let mut run = Run::new(&cluster, name.clone(), job, report);
+    run.following = following;
     match way {
         Way::Session(session) => run.ask(*session, &mut interrupts).await,
         Way::NewAgent(agent) => run.bring_in(&agent, &mut interrupts).await,
@@ -70,35 +73,54 @@ enum Way {
     NewAgent(Box<NewAgent>),
 }
 
-/// Everything up to the moment before the fault: an agent that answers or can be put in, and the warm-up.
+/// Everything up to the moment before the fault.
 async fn find_way(
     cluster: &Cluster,
     name: &PodName,
     intent: &mut Intent,
     report: &mut dyn Follow,
-) -> Result<Way, Error> {
+) -> Result<(Way, Following), Error> {
     let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
     let pod = pod?;
     check_pod(&pod, Domain::Network)?;
+    let mut say = |text: &str| report.note(text);
+    let (followed, traffic) = (&intent.followed, &mut intent.plan.traffic);
+    let following = Following::start(cluster, followed, traffic, &mut say).await?;
     spare_node(name, &pod, intent, report)?;
+    if intent.detach && !intent.followed.is_empty() {
+        report.note("warning: pods and services are only followed while this command runs");
+    }
     report.note(&format!("pod/{name} to be hit: {}", intent.plan.traffic));
     if let Some(expectation) = expectation::of(&intent.plan.fault) {
         report.note(&format!("pod/{name} to be seen: {expectation}"));
     }
-    let (intent, spec) = (&*intent, &AgentSpec::network(intent.image.clone()));
+    let way = find_agent(cluster, name, &pod, clock, intent, report).await?;
+    Ok((way, following))
+}
+
+/// An agent that answers or can be put in, and the warm-up.
+async fn find_agent(
+    cluster: &Cluster,
+    name: &PodName,
+    pod: &Pod,
+    clock: Option<u64>,
+    intent: &Intent,
+    report: &mut dyn Follow,
+) -> Result<Way, Error> {
+    let spec = &AgentSpec::network(intent.image.clone());
     let at_once = intent.warm_up.duration().is_zero();
     let mut say = |text: &str| report.note(text);
     let able = |agent: &AgentContainer| agent.role.covers(&spec.role);
-    if let Some(session) = reach_agent(cluster, name, &pod, &able, &mut say).await? {
+    if let Some(session) = reach_agent(cluster, name, pod, &able, &mut say).await? {
         if at_once {
             return Ok(Way::Session(Box::new(session)));
         }
     } else if let (Some(now), true) = (clock, at_once && intent.fits_arguments()) {
         let carried = Carried::new(intent.plan.clone(), now);
-        let agent = NewAgent::check(cluster, name, &pod, spec, Some(&carried)).await?;
+        let agent = NewAgent::check(cluster, name, pod, spec, Some(&carried)).await?;
         return Ok(Way::NewAgent(Box::new(agent)));
     } else {
-        let (session, _) = ensure_agent(cluster, name, &pod, spec, &mut say).await?;
+        let (session, _) = ensure_agent(cluster, name, pod, spec, &mut say).await?;
         installed(report, name, &session);
         if at_once {
             return Ok(Way::Session(Box::new(session)));
@@ -227,6 +249,8 @@ pub(super) struct Run<'a> {
     name: PodName,
     job: Job,
     report: Box<dyn Follow>,
+    /// Its targets, as long as they may change.
+    following: Following,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
     /// Whether the agent may not do what it was asked for.
@@ -247,7 +271,8 @@ impl<'a> Run<'a> {
         job: Job,
         report: Box<dyn Follow>,
     ) -> Self {
-        Self { cluster, name, job, report, deadline: None, not_permitted: false }
+        let following = Following::nothing();
+        Self { cluster, name, job, report, following, deadline: None, not_permitted: false }
     }
 
     /// Turns to an agent that may do more.
@@ -405,6 +430,11 @@ impl<'a> Run<'a> {
                         return Ok(Outcome::Lost(why));
                     }
                 }
+                change = self.following.next(), if self.deadline.is_some() => {
+                    if let Err(SessionError::Lost(why)) = self.tell(&mut session, change).await {
+                        return Ok(Outcome::Lost(why));
+                    }
+                }
                 _ = tick.tick() => {
                     if let Some(deadline) = self.deadline {
                         let left = deadline.saturating_duration_since(Instant::now());
@@ -414,6 +444,20 @@ impl<'a> Run<'a> {
                 () = sleep_until(overdue) => {
                     return Ok(Outcome::Lost("no word from it".to_owned()));
                 }
+            }
+        }
+    }
+
+    /// Tells the agent what a target stands for now.
+    async fn tell(&mut self, session: &mut Session, change: Change) -> Result<(), SessionError> {
+        let Change { target, endpoints } = change;
+        match endpoints {
+            Ok(endpoints) => session.send(&Request::Retarget { target, endpoints }).await,
+            Err(error) => {
+                let why = error.messages.join("; ");
+                self.report
+                    .note(&format!("warning: pod/{} {target} stays what it was: {why}", self.name));
+                Ok(())
             }
         }
     }

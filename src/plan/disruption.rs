@@ -2,7 +2,10 @@
 
 use pod_chaos_protocol::{Backend, BadNetem, Fault, Netem, NetemFault};
 
-use super::{BadTrafficFlags, Intent, traffic::traffic};
+use super::{
+    BadTrafficFlags, Intent,
+    traffic::{followed, traffic},
+};
 use crate::cli::{BackendFlag, DirectionFlag, DisruptArgs};
 
 /// Why the flags of `disrupt` make no sense together.
@@ -40,6 +43,7 @@ impl TryFrom<&DisruptArgs> for Intent {
         let fault = Fault::Netem(Box::new(NetemFault { netem, backend }));
         let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
         intent.plan.replace = args.traffic.replace;
+        intent.followed = followed(&args.traffic);
         intent.spare_node = !args.traffic.include_probes;
         Ok(intent)
     }

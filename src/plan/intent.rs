@@ -2,7 +2,7 @@
 
 use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Target, Traffic};
 
-use super::{Image, WarmUp};
+use super::{Followed, Image, WarmUp};
 use crate::cli::CourseArgs;
 
 /// A network fault and how to bring it about.
@@ -16,6 +16,8 @@ pub struct Intent {
     pub warm_up: WarmUp,
     /// Return as soon as the fault is in force.
     pub detach: bool,
+    /// Targets that only the Kubernetes API knows.
+    pub followed: Vec<Followed>,
     /// Leave the node's addresses alone, which only the pod tells.
     pub spare_node: bool,
 }
@@ -34,6 +36,7 @@ impl Intent {
             image: image.clone(),
             warm_up: course.warm_up,
             detach: course.detach,
+            followed: Vec::new(),
             spare_node: true,
         }
     }

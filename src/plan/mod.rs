@@ -1,6 +1,7 @@
 //! Flags become validated values here; nothing past this module is text that could be wrong.
 
 mod disruption;
+mod followed;
 mod image;
 mod intent;
 mod name;
@@ -12,6 +13,9 @@ mod traffic;
 mod warm_up;
 
 pub use disruption::BadDisruption;
+pub use followed::{
+    BadFollowed, Followed, Kind as FollowedKind, Labels, Service, ServicePort as ServicePortName,
+};
 pub use image::{BadImage, Image};
 pub use intent::Intent;
 pub use name::{BadName, Namespace, PodName};

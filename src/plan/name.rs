@@ -17,7 +17,7 @@ pub enum BadName {
 }
 
 /// RFC 1123: letters, digits and dashes, not at the ends.
-fn is_label(text: &str, longest: usize) -> bool {
+pub(super) fn is_label(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')

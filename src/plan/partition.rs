@@ -2,7 +2,10 @@
 
 use pod_chaos_protocol::{Fault, Partition, PartitionMode};
 
-use super::{BadTrafficFlags, Intent, traffic::traffic};
+use super::{
+    BadTrafficFlags, Intent,
+    traffic::{followed, traffic},
+};
 use crate::cli::{DirectionFlag, PartitionArgs};
 
 impl TryFrom<&PartitionArgs> for Intent {
@@ -17,6 +20,7 @@ impl TryFrom<&PartitionArgs> for Intent {
         });
         let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
         intent.plan.replace = args.traffic.replace;
+        intent.followed = followed(&args.traffic);
         intent.spare_node = !args.traffic.include_probes;
         Ok(intent)
     }

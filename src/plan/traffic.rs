@@ -2,17 +2,27 @@
 
 use pod_chaos_protocol::{BadTraffic, Peer, Peers, Ports, Protocol, Sample, Target, Traffic};
 
+use super::{Followed, FollowedKind, Labels, Service};
 use crate::cli::{DirectionFlag, TrafficArgs};
 
 /// Why the flags about traffic make no sense together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTrafficFlags {
     /// `--to` is about what leaves.
-    #[error("--to is about what leaves the pod: it goes with --direction egress or both")]
+    #[error(
+        "--to and its like are about what leaves the pod: they go with --direction egress or both"
+    )]
     ToIngress,
     /// `--from` is about what comes in.
-    #[error("--from is about what reaches the pod: it goes with --direction ingress or both")]
+    #[error(
+        "--from and its like are about what reaches the pod: they go with --direction ingress or both"
+    )]
     FromEgress,
+    /// `--peer-namespace` is about pods and services.
+    #[error(
+        "--peer-namespace goes with --to-pods, --to-service and the other flags for pods and services"
+    )]
+    NoPeers,
     /// One packet in one is all.
     #[error("--every 1 is every packet; leave it out")]
     EveryOne,
@@ -25,21 +35,23 @@ pub enum BadTrafficFlags {
 /// not known yet.
 pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, BadTrafficFlags> {
     use DirectionFlag::{Both, Egress, Ingress};
-    let (to, from) = (!args.to.is_empty(), !args.from.is_empty());
-    let direction = match (args.direction, to, from) {
-        (Some(Ingress), true, _) => return Err(BadTrafficFlags::ToIngress),
-        (Some(Egress), _, true) => return Err(BadTrafficFlags::FromEgress),
+    let to = targets(args, &args.to, &args.to_pods, &args.to_service);
+    let from = targets(args, &args.from, &args.from_pods, &[]);
+    if args.peer_namespace.is_some() && followed(args).is_empty() {
+        return Err(BadTrafficFlags::NoPeers);
+    }
+    let direction = match (args.direction, to.is_empty(), from.is_empty()) {
+        (Some(Ingress), false, _) => return Err(BadTrafficFlags::ToIngress),
+        (Some(Egress), _, false) => return Err(BadTrafficFlags::FromEgress),
         (Some(direction), ..) => direction,
-        (None, true, true) => Both,
-        (None, true, false) => Egress,
-        (None, false, true) => Ingress,
-        (None, false, false) => default,
+        (None, false, false) => Both,
+        (None, false, true) => Egress,
+        (None, true, false) => Ingress,
+        (None, true, true) => default,
     };
     // With both directions, the peers that are named for one are meant for the other too.
-    let peers = |own: &[Peer], other: &[Peer]| {
-        let named = if own.is_empty() { other } else { own };
-        Peers(named.iter().cloned().map(Target::from).collect())
-    };
+    let peers =
+        |own: &[Target], other: &[Target]| Peers(if own.is_empty() { other } else { own }.to_vec());
     let sample = match (args.every, args.connections) {
         (Some(number), _) if number.get() == 1 => return Err(BadTrafficFlags::EveryOne),
         (Some(number), _) => Some(Sample::Every(number)),
@@ -47,20 +59,56 @@ pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, Ba
     };
     let traffic = Traffic {
         interfaces: args.interfaces.clone(),
-        egress: (direction != Ingress).then(|| peers(&args.to, &args.from)),
-        ingress: (direction != Egress).then(|| peers(&args.from, &args.to)),
+        egress: (direction != Ingress).then(|| peers(&to, &from)),
+        ingress: (direction != Egress).then(|| peers(&from, &to)),
         protocol: args
             .protocol
             .and_then(|flag: crate::cli::ProtocolFlag| -> Option<Protocol> { flag.0 }),
         remote_ports: Ports::from_ranges(args.remote_ports.iter().flat_map(Ports::ranges)),
         local_ports: Ports::from_ranges(args.local_ports.iter().flat_map(Ports::ranges)),
-        exclude: args.exclude.iter().cloned().map(Target::from).collect(),
+        exclude: targets(args, &args.exclude, &args.exclude_pods, &args.exclude_service),
         spare_node: Vec::new(),
         spare_dns: args.spare_dns,
         sample,
     };
     traffic.check()?;
     Ok(traffic)
+}
+
+/// The targets of some flags; what only the API knows is named as in [`followed`].
+fn targets(
+    args: &TrafficArgs,
+    peers: &[Peer],
+    pods: &[Labels],
+    services: &[Service],
+) -> Vec<Target> {
+    let followed = some_followed(args, pods, services);
+    let followed = followed.iter().map(|one| Target::followed(one.to_string()));
+    peers.iter().cloned().map(Target::from).chain(followed).collect()
+}
+
+/// The targets that only the Kubernetes API knows, each once.
+pub fn followed(args: &TrafficArgs) -> Vec<Followed> {
+    let mut all: Vec<Followed> = Vec::new();
+    for one in [
+        some_followed(args, &args.to_pods, &args.to_service),
+        some_followed(args, &args.from_pods, &[]),
+        some_followed(args, &args.exclude_pods, &args.exclude_service),
+    ]
+    .concat()
+    {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all
+}
+
+fn some_followed(args: &TrafficArgs, pods: &[Labels], services: &[Service]) -> Vec<Followed> {
+    let pods = pods.iter().cloned().map(FollowedKind::Pods);
+    let services = services.iter().cloned().map(FollowedKind::Service);
+    let namespace = &args.peer_namespace;
+    pods.chain(services).map(|kind| Followed { kind, namespace: namespace.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -87,6 +135,15 @@ mod tests {
     fn to_and_from_say_the_direction() {
         for (line, want) in [
             ("", "egress"),
+            ("--to-pods app=db", "egress to pods app=db"),
+            (
+                "--from-pods app=db --direction both",
+                "egress to pods app=db and ingress from pods app=db",
+            ),
+            (
+                "--to 10.0.0.1 --to-service db:5432 --exclude-pods app=x --peer-namespace prod",
+                "egress to 10.0.0.1, service db:5432 in prod, not pods app=x in prod",
+            ),
             ("--direction both", "egress and ingress"),
             ("--to 10.0.0.1", "egress to 10.0.0.1"),
             ("--from 10.0.0.1", "ingress from 10.0.0.1"),
@@ -97,9 +154,11 @@ mod tests {
         ] {
             assert_eq!(read(line), Ok(want.to_owned()), "{line}");
         }
-        assert!(read("--to 10.0.0.1 --direction ingress").unwrap_err().contains("--to is about"));
         assert!(
-            read("--from 10.0.0.1 --direction egress").unwrap_err().contains("--from is about")
+            read("--to 10.0.0.1 --direction ingress").unwrap_err().contains("--to and its like")
+        );
+        assert!(
+            read("--from 10.0.0.1 --direction egress").unwrap_err().contains("--from and its like")
         );
     }
 
@@ -116,6 +175,7 @@ mod tests {
     fn what_hits_nothing_is_refused() {
         assert!(read("--protocol icmp --port 80").unwrap_err().contains("icmp has no ports"));
         assert!(read("--to 10.0.0.1 --exclude 10.0.0.0/8").unwrap_err().contains("is excluded by"));
+        assert!(read("--peer-namespace prod").unwrap_err().contains("goes with --to-pods"));
         assert!(read("--every 1").unwrap_err().contains("--every 1 is every packet"));
         assert!(read("--every 2 --connections 30").is_err());
     }

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt as _, Full};
+use futures::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     header,
     service::service_fn,
 };
@@ -47,6 +48,10 @@ pub struct Scenario {
     pub forbidden: Vec<&'static str>,
     /// An answer to the dry run, status code and body, in place of the patched pod.
     pub admission: Option<(u16, Value)>,
+    /// What else there is, by resource: `pods` that are asked for by labels, `services`, `endpointslices`, `nodes`.
+    pub objects: Vec<(&'static str, Value)>,
+    /// What becomes of it while it is watched: after so many milliseconds, which resource, how, and what.
+    pub changes: Vec<(u64, &'static str, &'static str, Value)>,
     /// The status that a new agent's container gets; `None` is none yet.
     pub new_agent_status: Option<Value>,
     /// The Events of a new agent's container.
@@ -71,6 +76,8 @@ impl Default for Scenario {
             pod: Some(pod(&json!({}))),
             forbidden: Vec::new(),
             admission: None,
+            objects: Vec::new(),
+            changes: Vec::new(),
             new_agent_status: Some(json!({"running": {}})),
             events: Vec::new(),
             agent: Agent::Says(|_| Vec::new()),
@@ -201,6 +208,11 @@ impl FakeApi {
         state.requests.iter().filter(changing).cloned().collect()
     }
 
+    /// All requests so far: `METHOD path?query`.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
     /// Containers that were really added.
     pub fn added(&self) -> Vec<Value> {
         self.state.lock().unwrap().added.clone()
@@ -212,13 +224,13 @@ impl FakeApi {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 fn json_answer(code: u16, body: &Value) -> Answer {
     Response::builder()
         .status(StatusCode::from_u16(code).unwrap())
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::from(body.to_string()))
+        .body(Full::from(body.to_string()).boxed_unsync())
         .unwrap()
 }
 
@@ -245,6 +257,8 @@ async fn answer(
         json_answer(201, &answer)
     } else if method == Method::PATCH {
         patch(&mut state, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
+    } else if let Some(resource) = followed(&uri) {
+        follow(&state.scenario, resource, &uri)
     } else {
         let name = path.rsplit('/').next().unwrap_or_default();
         match &state.scenario.pod {
@@ -260,6 +274,44 @@ async fn answer(
             _ => json_answer(404, &status(404, "NotFound", &format!("pods \"{name}\" not found"))),
         }
     })
+}
+
+/// The resource that a request lists or watches, or of which it wants one: what the scenario's `objects` are of.
+fn followed(uri: &hyper::Uri) -> Option<&'static str> {
+    let known = ["services", "endpointslices", "nodes"];
+    let by_labels = uri.query().unwrap_or_default().contains("labelSelector");
+    let mut parts = uri.path().split('/');
+    parts.find_map(|part| {
+        known
+            .into_iter()
+            .find(|known| *known == part)
+            .or((part == "pods" && by_labels).then_some("pods"))
+    })
+}
+
+fn follow(scenario: &Scenario, resource: &'static str, uri: &hyper::Uri) -> Answer {
+    let of_it = scenario.objects.iter().filter(|(of, _)| *of == resource).map(|(_, it)| it);
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    if uri.query().unwrap_or_default().contains("watch=true") {
+        let changes: Vec<_> =
+            scenario.changes.iter().filter(|(_, of, ..)| *of == resource).cloned().collect();
+        let lines = stream::iter(changes).then(|(pause, _, how, object)| async move {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let line = format!("{}\n", json!({ "type": how, "object": object }));
+            Ok(Frame::data(Bytes::from(line)))
+        });
+        // A watch goes on.
+        let body = StreamBody::new(lines.chain(stream::pending()));
+        return Response::new(body.boxed_unsync());
+    }
+    if name == resource {
+        let items: Vec<_> = of_it.collect();
+        let list = json!({ "metadata": { "resourceVersion": "1" }, "items": items });
+        return json_answer(200, &list);
+    }
+    let found = of_it.into_iter().find(|object| object["metadata"]["name"] == name);
+    let missing = || status(404, "NotFound", &format!("{resource} \"{name}\" not found"));
+    found.map_or_else(|| json_answer(404, &missing()), |object| json_answer(200, object))
 }
 
 fn patch(state: &mut State, body: &Value, dry_run: bool) -> Answer {
@@ -335,7 +387,7 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(&key))
         .header(header::SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io")
-        .body(Full::default())
+        .body(Full::default().boxed_unsync())
         .unwrap()
 }
 

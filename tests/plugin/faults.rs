@@ -19,9 +19,9 @@ use crate::{
     plugin_with, seen,
 };
 
-const WARM: fn() -> serde_json::Value = || pod_with_agent(&json!({"running": {}}));
+pub const WARM: fn() -> serde_json::Value = || pod_with_agent(&json!({"running": {}}));
 
-fn fault_status(request: &Request) -> FaultStatus {
+pub fn fault_status(request: &Request) -> FaultStatus {
     let fault = match request {
         Request::Apply { plan } => plan.id,
         _ => "0000000a".parse().unwrap(),
@@ -40,11 +40,11 @@ fn fault_status(request: &Request) -> FaultStatus {
     }
 }
 
-fn in_force(request: &Request) -> Line {
+pub fn in_force(request: &Request) -> Line {
     (0, Some(Event::InForce { status: fault_status(request) }))
 }
 
-fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
+pub fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
     Event::Ended {
         fault: fault_status(request).fault,
         by,
@@ -61,7 +61,7 @@ fn failed(kind: FailureKind, message: &str, hint: &str) -> Line {
 }
 
 /// An agent that does as it is told.
-fn good(request: &Request) -> Vec<Line> {
+pub fn good(request: &Request) -> Vec<Line> {
     match request {
         Request::Apply { .. } => {
             let probed = Event::Probed {
@@ -107,7 +107,7 @@ pub fn masked(text: &str) -> String {
     out
 }
 
-fn disrupt(api: &FakeApi, more: &[&str]) -> std::process::Output {
+pub fn disrupt(api: &FakeApi, more: &[&str]) -> std::process::Output {
     let mut command = plugin_with(&api.kubeconfig);
     command.args(["disrupt", "-p", "web", "-d", "100", "-r", "1"]).args(more).output().unwrap()
 }

@@ -6,6 +6,7 @@
 mod docs;
 mod fake_api;
 mod faults;
+mod followed;
 mod help;
 #[cfg(unix)]
 mod image;

@@ -1,0 +1,254 @@
+//! Targets that the API knows: what they are now, and each time that changes.
+
+use std::{collections::BTreeMap, future::ready, pin::Pin};
+
+use futures::{
+    Stream, StreamExt as _,
+    future::join_all,
+    stream::{BoxStream, SelectAll, select},
+};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::ListParams,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use pod_chaos_protocol::{Endpoint, Traffic};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Cluster, api_error,
+    client::in_time,
+    peers::{self, of_pods, of_service},
+    preflight::check_may_follow,
+};
+use crate::{
+    exit::{Error, Exit},
+    plan::{Followed, FollowedKind, Namespace},
+};
+
+/// What a target stands for, each time that changes; or why nobody knows.
+type Changes = BoxStream<'static, Result<Vec<Endpoint>, Error>>;
+
+/// Watches for targets until it is dropped.
+pub struct Following(SelectAll<BoxStream<'static, Change>>);
+
+/// News of a target.
+pub struct Change {
+    /// Its name in the plan.
+    pub target: String,
+    /// All of its endpoints; or why they are not known.
+    pub endpoints: Result<Vec<Endpoint>, Error>,
+}
+
+impl Following {
+    /// Has no targets.
+    pub fn nothing() -> Self {
+        Self(SelectAll::new())
+    }
+
+    /// Finds out what the targets stand for, and tells the traffic. What stands for nothing is refused; all that
+    /// is in the way is said at once.
+    pub async fn start(
+        cluster: &Cluster,
+        followed: &[Followed],
+        traffic: &mut Traffic,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Self, Error> {
+        let mut all = SelectAll::new();
+        if followed.is_empty() {
+            return Ok(Self(all));
+        }
+        check_may_follow(cluster, followed).await?;
+        let looks = join_all(followed.iter().map(|target| look(cluster, target))).await;
+        let mut refused: Option<Error> = None;
+        for (target, look) in followed.iter().zip(looks) {
+            let name = target.to_string();
+            match look {
+                Ok((endpoints, changes, warning)) => {
+                    if let Some(warning) = warning {
+                        say(&warning);
+                    }
+                    for one in traffic.targets_mut().filter(|one| one.is_open() && one.name == name)
+                    {
+                        one.endpoints.clone_from(&endpoints);
+                    }
+                    let change = move |endpoints| Change { target: name.clone(), endpoints };
+                    all.push(changes.map(change).boxed());
+                }
+                Err(error) => match &mut refused {
+                    Some(first) => first.messages.extend(error.messages),
+                    None => refused = Some(error),
+                },
+            }
+        }
+        refused.map_or(Ok(Self(all)), Err)
+    }
+
+    /// The next change; never, when nothing is followed.
+    pub async fn next(&mut self) -> Change {
+        match self.0.next().await {
+            Some(change) => change,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What a target stands for now, how that goes on, and what had better be known of it.
+async fn look(
+    cluster: &Cluster,
+    target: &Followed,
+) -> Result<(Vec<Endpoint>, Changes, Option<String>), Error> {
+    let namespace = target.namespace.as_ref().map_or(cluster.namespace(), Namespace::as_str);
+    let (mut changes, warning) = match &target.kind {
+        FollowedKind::Pods(labels) => {
+            let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
+            let config = watcher::Config::default().labels(labels.as_str());
+            let changes = objects(pods, config).map(|pods| pods.map(|pods| of_pods(&pods)));
+            (changes.boxed(), None)
+        }
+        FollowedKind::Service(wanted) => {
+            let services = Api::<Service>::namespaced(cluster.client(), namespace);
+            let service = in_time(services.get(&wanted.name)).await.map_err(|error| {
+                let hint = format!("`kubectl get services -n {namespace}` lists them");
+                match &error {
+                    kube::Error::Api(status) if status.is_not_found() => {
+                        api_error(&error).hint(hint)
+                    }
+                    _ => api_error(&error),
+                }
+            })?;
+            peers::check_service(&service, wanted.port.as_ref())
+                .map_err(|why| Error::refused(format_args!("service {} {why}", wanted.name)))?;
+            let (nodes, warning) = nodes_of(cluster, &service).await;
+            let warning = warning.map(|why| format!("warning: {wanted}: {why}"));
+            let one = watcher::Config::default().fields(&format!("metadata.name={}", wanted.name));
+            let label = format!("kubernetes.io/service-name={}", wanted.name);
+            let slices = Api::<EndpointSlice>::namespaced(cluster.client(), namespace);
+            let parts = select(
+                objects(services, one).map(|found| found.map(Part::Service)),
+                objects(slices, watcher::Config::default().labels(&label))
+                    .map(|found| found.map(Part::Slices)),
+            );
+            let port = wanted.port.clone();
+            let both = together(parts);
+            let changes = both.map(move |both| {
+                let (service, slices) = both?;
+                Ok(of_service(service.first(), &slices, &nodes, port.as_ref()))
+            });
+            (changes.boxed(), warning)
+        }
+    };
+    let first =
+        in_time(async { Ok(changes.next().await) }).await.map_err(|error| api_error(&error))?;
+    let endpoints = first.unwrap_or_else(|| Ok(Vec::new()))?;
+    if !endpoints.is_empty() {
+        return Ok((endpoints, changes, warning));
+    }
+    let (message, hint) = match &target.kind {
+        FollowedKind::Pods(labels) => (
+            format!("no pod with {} has an address of its own", labels.as_str()),
+            format!(
+                "`kubectl get pods -n {namespace} -l '{}' -o wide` lists them",
+                labels.as_str()
+            ),
+        ),
+        FollowedKind::Service(service) => (
+            format!("{service} has no address, and nothing behind it"),
+            format!("`kubectl get endpointslices -n {namespace}` lists what is behind services"),
+        ),
+    };
+    let message = format!("{message} in namespace {namespace}: nothing would be hit");
+    Err(Error::new(Exit::Refused, message).hint(hint))
+}
+
+/// The addresses of the nodes, where the Service has ports of theirs. Who may not list nodes is told what is
+/// left out.
+async fn nodes_of(cluster: &Cluster, service: &Service) -> (Vec<Node>, Option<String>) {
+    if !peers::has_node_ports(service) {
+        return (Vec::new(), None);
+    }
+    let nodes = Api::<Node>::all(cluster.client());
+    match in_time(nodes.list(&ListParams::default())).await {
+        Ok(list) => (list.items, None),
+        Err(error) => {
+            let why = api_error(&error).messages.join("; ");
+            (Vec::new(), Some(format!("its ports on the nodes are not hit: {why}")))
+        }
+    }
+}
+
+enum Part {
+    Service(Vec<Service>),
+    Slices(Vec<EndpointSlice>),
+}
+
+/// Both parts of a Service each time one has changed, as soon as both are known.
+fn together(
+    parts: impl Stream<Item = Result<Part, Error>> + Send + 'static,
+) -> impl Stream<Item = Result<(Vec<Service>, Vec<EndpointSlice>), Error>> + Send {
+    let (mut service, mut slices) = (None, None);
+    parts.filter_map(move |part| {
+        ready(match part {
+            Err(error) => Some(Err(error)),
+            Ok(part) => {
+                match part {
+                    Part::Service(found) => service = Some(found),
+                    Part::Slices(found) => slices = Some(found),
+                }
+                service.clone().zip(slices.clone()).map(Ok)
+            }
+        })
+    })
+}
+
+/// All objects that match, at first and each time one of them has changed. After an error it goes on by itself.
+fn objects<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> Pin<Box<dyn Stream<Item = Result<Vec<K>, Error>> + Send>>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let (mut held, mut listed) = (BTreeMap::new(), BTreeMap::new());
+    let changes = watcher(api, config).default_backoff().filter_map(move |event| {
+        let complete = match event {
+            Err(error) => return ready(Some(Err(watch_error(error)))),
+            Ok(Event::Init) => {
+                listed = BTreeMap::new();
+                false
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.insert(object.name_any(), object);
+                false
+            }
+            Ok(Event::InitDone) => {
+                held = std::mem::take(&mut listed);
+                true
+            }
+            Ok(Event::Apply(object)) => {
+                held.insert(object.name_any(), object);
+                true
+            }
+            Ok(Event::Delete(object)) => held.remove(&object.name_any()).is_some(),
+        };
+        ready(complete.then(|| Ok(held.values().cloned().collect())))
+    });
+    changes.boxed()
+}
+
+fn watch_error(error: watcher::Error) -> Error {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => api_error(&error),
+        watcher::Error::WatchError(status) => api_error(&kube::Error::Api(status)),
+        error @ watcher::Error::NoResourceVersion => Error::new(Exit::Failed, error),
+    }
+}
