@@ -302,7 +302,7 @@ fn the_plugin_says_what_its_targets_stand_for() {
     assert_eq!(retargeted(&mut agent), (0, 3, 0));
     assert_eq!(hit(&pod), [0; 0]);
     agent.send(&status());
-    let Some(Event::Status { faults }) = agent.next() else { panic!("no status") };
+    let Some(Event::Status { faults, .. }) = agent.next() else { panic!("no status") };
     let traffic = faults[0].traffic.as_ref().unwrap().to_string();
     assert_eq!(traffic, "egress to nobody and ingress from nobody");
     agent.send(&retarget(&["10.9.0.5"]));
