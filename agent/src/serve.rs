@@ -343,7 +343,11 @@ fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
         let _ = gate::close(&mut kernel, found.id);
     }
     for found in chosen {
-        let by = if found.is_live() { Ending::Request } else { Ending::Timer };
+        let by = match (found.is_live(), found.is_abandoned()) {
+            (true, _) => Ending::Request,
+            (false, true) => Ending::Agent,
+            (false, false) => Ending::Timer,
+        };
         let (ran_ms, packets) = (found.age_ms(), packets(&mut kernel, found.id));
         let cleared = sweep::clear(&mut kernel, found.id);
         say(&ended(found.id, by, ran_ms, packets, cleared));

@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{
-    Carried, Cidr, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request, RunTime,
+    Backend, Carried, Cidr, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request,
+    RunTime,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -215,12 +216,8 @@ impl Job {
         Some(&container.container.name)
     }
 
-    /// Waits until the fault has ended before its time: with its container, or with its agent. The kernel's
-    /// timer needs neither.
+    /// Waits until the fault has ended before its time: with its container, or with its agent.
     async fn ended_early(&self, cluster: &Cluster, name: &PodName) {
-        if self.agent.role.domain() == Domain::Network {
-            return std::future::pending().await;
-        }
         loop {
             if self.is_over(cluster, name).await.unwrap_or(false) {
                 return;
@@ -235,11 +232,12 @@ impl Job {
             return Ok(true);
         }
         let able = |agent: &AgentContainer| agent.role.covers(&self.agent.role);
+        // Without an agent there is nobody to ask. One that held still has let go; what the kernel holds, it holds.
         let Some(session) = reach_agent(cluster, name, &pod, &able, &mut |_| {}).await? else {
             return Ok(true);
         };
         let told = sweep::status(session).await?;
-        Ok(!told.iter().any(|fault| fault.id() == self.id))
+        Ok(!told.iter().any(|fault| fault.id() == self.id && fault.is_live()))
     }
 }
 
@@ -253,6 +251,8 @@ pub(super) struct Run<'a> {
     following: Following,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
+    /// Whether it ends with its agent: the kernel's timer needs none, where the kernel does what is done.
+    needs_agent: bool,
     /// Whether the agent may not do what it was asked for.
     pub not_permitted: bool,
 }
@@ -272,7 +272,16 @@ impl<'a> Run<'a> {
         report: Box<dyn Follow>,
     ) -> Self {
         let following = Following::nothing();
-        Self { cluster, name, job, report, following, deadline: None, not_permitted: false }
+        Self {
+            cluster,
+            name,
+            needs_agent: job.agent.role.domain() == Domain::Processes,
+            job,
+            report,
+            following,
+            deadline: None,
+            not_permitted: false,
+        }
     }
 
     /// Turns to an agent that may do more.
@@ -391,6 +400,9 @@ impl<'a> Run<'a> {
                 event = session.next() => match event {
                     Ok(event) => {
                         self.report.event(&event)?;
+                        if let Event::InForce { status } = &event {
+                            self.needs_agent |= status.backend == Backend::Userspace;
+                        }
                         match event {
                             Event::InForce { status: FaultStatus { remaining_ms, .. } }
                             | Event::ProcessInForce { status: ProcessStatus { remaining_ms, .. } } => {
@@ -484,8 +496,9 @@ impl<'a> Run<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
+        let with_it = if self.needs_agent { "if it has died, so has the fault; " } else { "" };
         self.report.note(&format!(
-            "pod/{} lost the agent ({why}); {} ends the fault in {:.0} s all the same",
+            "pod/{} lost the agent ({why}); {with_it}{} ends the fault in {:.0} s all the same",
             self.name,
             self.job.ender(),
             left.as_secs_f64().ceil()
@@ -510,7 +523,10 @@ impl<'a> Run<'a> {
             self.report.time_left(left);
             tokio::select! {
                 () = sleep(left.min(Duration::from_millis(200))) => {}
-                () = &mut ended => return Exit::Done,
+                () = &mut ended, if self.needs_agent => {
+                    self.report.note(&format!("pod/{} the fault has ended before its time", self.name));
+                    return Exit::Done;
+                }
                 () = interrupts.next() => {
                     self.report.note("interrupted: reverting");
                     return Exit::Interrupted;

@@ -7,7 +7,7 @@ pub mod text;
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Event, FaultId, FaultStatus, ProcessStatus};
+use pod_chaos_protocol::{Event, FaultId, FaultState, FaultStatus, ProcessStatus};
 
 use crate::{cli::OutputFormat, exit::Error, plan::PodName};
 
@@ -27,6 +27,15 @@ impl Told {
             Self::Network(status) => status.fault,
             Self::Process(status) => status.fault,
         }
+    }
+
+    /// Whether it still does what it does.
+    pub fn is_live(&self) -> bool {
+        let state = match self {
+            Self::Network(status) => status.state,
+            Self::Process(status) => status.state,
+        };
+        state == FaultState::InForce
     }
 }
 

@@ -31,7 +31,7 @@ macro_rules! check {
     };
 }
 
-/// Which kernel a test needs.
+/// Where a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node {
     /// Linux with netem.
@@ -86,6 +86,11 @@ impl Lab {
     pub fn node(&self, command: &[&str]) -> Output {
         let home = self.home.to_string();
         lab(&[&["node", &home, "--"], command].concat())
+    }
+
+    /// Whether its tests run on that node.
+    pub fn is(&self, node: Node) -> bool {
+        self.home == node
     }
 
     /// Whether it has such a node.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     check,
-    lab::{Lab, Namespace, apply, kubectl, plugin, text, wait_for},
+    lab::{Lab, Namespace, Node, apply, kubectl, plugin, text, wait_for},
 };
 
 /// Checks exit code, words and that each refusal but a usage error gives a hint.
@@ -67,11 +67,12 @@ pub fn a_static_pod(lab: &Lab) -> Result<(), Failed> {
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"terminationGracePeriodSeconds": 0, "containers": [
             {"name": "app", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"]}]}});
-    let file = format!("/run/lab/static-pods/{name}.json");
+    let folder = if lab.is(Node::Guest) { "/run/lab" } else { "/var/lib/pod-chaos-lab" };
+    let file = format!("{folder}/static-pods/{name}.json");
     let on_node = |script: &str| lab.node(&["sh", "-c", script]);
     let written = on_node(&format!("printf '%s' '{pod}' >{file}"));
     check!(written.status.success(), "{}", text(&written));
-    let copy = format!("{name}-guest");
+    let copy = format!("{name}-{}", if lab.is(Node::Guest) { Node::Guest } else { Node::Native });
     let running = || {
         let phase = kubectl(&["get", "pod", &copy, "-o", "jsonpath={.status.phase}"]);
         phase.stdout == b"Running"

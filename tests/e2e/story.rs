@@ -105,7 +105,7 @@ pub fn warm_up_is_shown_and_kept(lab: &Lab) -> Result<(), Failed> {
 /// A second interface: the pod's own bridge to nowhere, made from outside.
 pub fn only_the_named_interface_is_hit(lab: &Lab) -> Result<(), Failed> {
     let (space, pod) = lab.shared()?;
-    pod.look(&["ip", "link", "add", "net1", "type", "dummy"])?;
+    pod.look(&["ip", "link", "add", "net1", "type", "veth", "peer", "name", "nowhere"])?;
     pod.look(&["ip", "link", "set", "net1", "up"])?;
     let before = pod.network()?;
     let fault = space.start(&["disrupt", "-p", "nginx", "-i", "net1", "-d", "100", "-r", "5"])?;

@@ -254,6 +254,8 @@ pub enum Ending {
     Deadline,
     /// All processes that it was done to have ended.
     Gone,
+    /// The end of the agent that did it.
+    Agent,
 }
 
 impl fmt::Display for Ending {
@@ -264,6 +266,7 @@ impl fmt::Display for Ending {
             Self::Elsewhere => "someone else",
             Self::Deadline => "its deadline",
             Self::Gone => "the end of its processes",
+            Self::Agent => "the end of its agent",
         })
     }
 }

@@ -576,7 +576,7 @@ fn opens_when_its_agent_is_killed() {
     let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
     assert_eq!((faults[0].state, faults[0].remaining_ms), (FaultState::Expired, 0));
     let events = pod.ask(&revert());
-    clean_end(events.first().cloned());
+    assert_eq!(clean_end(events.first().cloned()).0, Ending::Agent);
     pod.assert_clean();
 }
 
