@@ -12,6 +12,8 @@ mod carried;
 #[cfg(target_os = "linux")]
 mod container;
 #[cfg(target_os = "linux")]
+mod deaths;
+#[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
 mod emulator;
@@ -58,6 +60,7 @@ fn main() -> std::process::ExitCode {
     arguments.test_threads.get_or_insert(4);
     let mut tests = [
         carried::tests(),
+        deaths::tests(),
         delay::tests(),
         emulator::tests(),
         ending::tests(),

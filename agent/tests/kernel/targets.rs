@@ -461,12 +461,7 @@ const HOPS: u8 = 100;
 
 /// Counts each of them at the end where they arrive, behind all that a fault does there.
 fn watch(end: &Namespace) {
-    let rule = |hops| {
-        format!(
-            "add counter netdev eyes hops{hops}
-             add rule netdev eyes in ip6 hoplimit {hops} counter name hops{hops}\n"
-        )
-    };
+    let rule = |hops| format!("add rule netdev eyes in ip6 hoplimit {hops} counter\n");
     let rules: Vec<_> = (HOPS..).take(with_extension_headers().len()).map(rule).collect();
     end.run(&format!(
         "nft 'add table netdev eyes
@@ -497,18 +492,20 @@ fn arriving(pod: &Pod, outwards: bool) -> Vec<usize> {
             let _ = sendto(std::os::fd::AsRawFd::as_raw_fd(&raw), &packet, &to, MsgFlags::empty());
         }
     };
+    let before = seen(to);
     from.spawn(send).join().unwrap();
-    let counters = to.json("nft -j reset counters table netdev eyes");
-    let mut arrived = Vec::new();
-    for counter in counters["nftables"].as_array().unwrap().iter().map(|one| &one["counter"]) {
-        let Some(name) = counter["name"].as_str() else { continue };
-        let hops: u8 = name.trim_start_matches("hops").parse().unwrap();
-        if counter["packets"] == 1 {
-            arrived.push(usize::from(hops - HOPS));
-        }
-    }
-    arrived.sort_unstable();
-    arrived
+    let after = seen(to);
+    (0..after.len()).filter(|at| after[*at] == before[*at] + 1).collect()
+}
+
+/// How many of each have been seen, by their place.
+fn seen(end: &Namespace) -> Vec<u64> {
+    let chain = end.json("nft -j list chain netdev eyes in");
+    let counts = chain["nftables"].as_array().unwrap().iter().filter_map(|one| {
+        let mut parts = one["rule"]["expr"].as_array()?.iter();
+        parts.find_map(|part| part["counter"]["packets"].as_u64())
+    });
+    counts.collect()
 }
 
 fn ports_and_protocols_behind_extension_headers() {
