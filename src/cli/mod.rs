@@ -8,6 +8,7 @@ mod image;
 mod netem;
 mod partition;
 mod process;
+mod rbac;
 mod traffic;
 
 use std::num::NonZeroU32;
@@ -22,6 +23,7 @@ pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
 pub use process::{PauseArgs, ProcessArgs};
+pub use rbac::{Level, RbacArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 
 use crate::plan::{Namespace, PodName};
@@ -65,6 +67,8 @@ pub enum Command {
     Revert(RevertArgs),
     /// The agent's image, for nodes that no registry serves
     Image(ImageCommand),
+    /// Print the roles that users need, for an administrator
+    Rbac(RbacArgs),
 }
 
 /// Flags that say which cluster and as whom, as kubectl has them.

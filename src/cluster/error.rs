@@ -3,7 +3,7 @@
 use crate::exit::{Error, Exit};
 
 /// The `ClusterRole` that this project ships for its users.
-const CLUSTER_ROLE: &str = "pod-chaos-network";
+const CLUSTER_ROLE: &str = "pod-chaos";
 
 /// Renders what the API server said: `Error from server (NotFound): pods "web" not found`.
 ///
@@ -32,8 +32,8 @@ pub fn api_error(error: &kube::Error) -> Error {
 /// Who to ask for what, when permissions are missing.
 pub(super) fn role_hint() -> String {
     format!(
-        "ask an administrator to bind ClusterRole `{CLUSTER_ROLE}` (deploy/rbac.yaml in the \
-         project) to you in this namespace"
+        "ask an administrator to bind ClusterRole `{CLUSTER_ROLE}` (`kubectl pod-chaos rbac` prints \
+         it) to you in this namespace"
     )
 }
 

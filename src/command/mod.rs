@@ -8,6 +8,7 @@ mod interrupt;
 mod partition;
 mod pause;
 mod process;
+mod rbac;
 mod revert;
 mod status;
 mod sweep;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),
+        Command::Rbac(args) => rbac::run(args),
     }
 }
 

@@ -103,8 +103,11 @@ pub fn missing_permissions(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     let pod = space.nginx("nginx")?;
     let as_dev = ["--as", "dev"];
-    let forbidden =
-        ["Error from server (Forbidden)", "cannot get resource \"pods\"", "pod-chaos-network"];
+    let forbidden = [
+        "Error from server (Forbidden)",
+        "cannot get resource \"pods\"",
+        "ClusterRole `pod-chaos`",
+    ];
     refused(&disrupt(&space, "nginx", &as_dev), 3, &forbidden)?;
     grant(&space, &json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]))?;
     // The authorizer learns of a new role a moment later.
@@ -114,7 +117,7 @@ pub fn missing_permissions(lab: &Lab) -> Result<(), Failed> {
     let both = [
         "you may not patch pods/ephemeralcontainers",
         "you may not create pods/exec",
-        "pod-chaos-network",
+        "ClusterRole `pod-chaos`",
     ];
     refused(&disrupt(&space, "nginx", &as_dev), 3, &both)?;
     check!(pod.ephemeral()?.is_empty(), "the pod was touched");

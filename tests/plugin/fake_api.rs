@@ -2,6 +2,7 @@
 //! behind `pods/exec` that says what the scenario tells it to.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     path::PathBuf,
     sync::{Arc, Mutex, mpsc},
@@ -144,6 +145,8 @@ struct State {
     scenario: Scenario,
     /// `METHOD path?query` of all requests so far.
     requests: Vec<String>,
+    /// What was asked for leave, as `list endpointslices.discovery.k8s.io`.
+    asked: BTreeSet<String>,
     /// Containers that were really added.
     added: Vec<Value>,
     /// When the last of them was.
@@ -159,6 +162,7 @@ impl FakeApi {
         let state = Arc::new(Mutex::new(State {
             scenario,
             requests: Vec::new(),
+            asked: BTreeSet::new(),
             added: Vec::new(),
             added_at: None,
             agent_heard: Vec::new(),
@@ -213,6 +217,11 @@ impl FakeApi {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// What the plugin asked leave for, as `list endpointslices.discovery.k8s.io`.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
     /// Containers that were really added.
     pub fn added(&self) -> Vec<Value> {
         self.state.lock().unwrap().added.clone()
@@ -252,6 +261,12 @@ async fn answer(
         let asked = &body["spec"]["resourceAttributes"];
         let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
         let act = format!("{} {}/{}", text("verb"), text("resource"), text("subresource"));
+        let after = |mark: &str, key| match text(key) {
+            part if part.is_empty() => part,
+            part => format!("{mark}{part}"),
+        };
+        let (subresource, group) = (after("/", "subresource"), after(".", "group"));
+        state.asked.insert(format!("{} {}{subresource}{group}", text("verb"), text("resource")));
         let mut answer = body.clone();
         answer["status"] = json!({"allowed": !state.scenario.forbidden.contains(&act.as_str())});
         json_answer(201, &answer)

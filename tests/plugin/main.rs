@@ -12,6 +12,7 @@ mod help;
 mod image;
 mod packaging;
 mod processes;
+mod rbac;
 mod refusals;
 
 use std::{

@@ -32,42 +32,6 @@ fn the_krew_manifest_keeps_the_rules_of_the_index() {
     }
 }
 
-/// The verbs that `src/cluster` uses, and no others.
-#[test]
-fn the_cluster_role_gives_what_the_plugin_uses_and_no_more() {
-    let role = yaml("deploy/rbac.yaml");
-    let mut given: Vec<String> = Vec::new();
-    for rule in role["rules"].as_array().unwrap() {
-        let [group] = &rule["apiGroups"].as_array().unwrap()[..] else { panic!("{rule}") };
-        let of_group = match group.as_str().unwrap() {
-            "" => String::new(),
-            group => format!(".{group}"),
-        };
-        for resource in rule["resources"].as_array().unwrap() {
-            for verb in rule["verbs"].as_array().unwrap() {
-                let (verb, resource) = (verb.as_str().unwrap(), resource.as_str().unwrap());
-                given.push(format!("{verb} {resource}{of_group}"));
-            }
-        }
-    }
-    given.sort();
-    let used = [
-        "create pods/exec",
-        "get pods",
-        "get pods/exec",
-        "get services",
-        "list endpointslices.discovery.k8s.io",
-        "list events",
-        "list pods",
-        "list services",
-        "patch pods/ephemeralcontainers",
-        "watch endpointslices.discovery.k8s.io",
-        "watch pods",
-        "watch services",
-    ];
-    assert_eq!(given, used);
-}
-
 #[test]
 fn the_readme_names_commands_and_files_that_exist() {
     let readme = read("README.md");

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A pod with these containers, all of which run.
-fn pod_of(containers: &Value) -> Value {
+pub fn pod_of(containers: &Value) -> Value {
     let status = containers.as_array().unwrap().iter().map(|container| {
         json!({"name": container["name"], "image": "x", "imageID": "x", "ready": true, "restartCount": 0,
                "state": {"running": {}}, "containerID": "containerd://0123456789abcdef"})

@@ -1,0 +1,28 @@
+//! `rbac`.
+
+use clap::{Args, ValueEnum};
+
+/// Flags of `rbac`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An administrator applies it once, and binds the role where it is wanted:
+
+  kubectl pod-chaos rbac | kubectl apply -f -
+  kubectl create rolebinding chaos -n demo --clusterrole=pod-chaos --user=jane")]
+pub struct RbacArgs {
+    /// Which faults the roles are for
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    pub level: Level,
+}
+
+/// Which faults a role is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Network faults: ClusterRole pod-chaos-network
+    Network,
+    /// Faults on processes: ClusterRole pod-chaos-process
+    Process,
+    /// Both, and ClusterRole pod-chaos, which is made of them
+    #[default]
+    All,
+}
