@@ -1,6 +1,7 @@
 //! The engine of `kubectl pod-chaos`: breaks one chosen pod, on purpose, for a while.
 //!
 //! - [`cli`]: flags, as clap structs.
+//! - [`completion`]: what kubectl offers to complete a command line with.
 //! - [`image`]: the agent's image as a file.
 //! - [`plan`]: flags become one validated plan; nothing past here is text.
 //! - [`cluster`]: the only place that talks to the API server.
@@ -11,6 +12,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod completion;
 pub mod exit;
 pub mod image;
 pub mod plan;
@@ -24,6 +26,10 @@ use crate::exit::Exit;
 
 /// Runs one invocation of the plugin, `args` with the program's name first, and says how it went.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let args: Vec<_> = args.into_iter().collect();
+    if args.first().is_some_and(|program| completion::wanted(program)) {
+        return completion::run(args[1..].to_vec());
+    }
     let cli = match cli::Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -10,6 +10,7 @@ mod partition;
 mod process;
 mod rbac;
 mod traffic;
+mod version;
 
 use std::num::NonZeroU32;
 
@@ -25,6 +26,7 @@ pub use partition::PartitionArgs;
 pub use process::{PauseArgs, ProcessArgs};
 pub use rbac::{Level, RbacArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
+pub use version::VersionArgs;
 
 use crate::plan::{Namespace, PodName};
 
@@ -69,10 +71,12 @@ pub enum Command {
     Image(ImageCommand),
     /// Print the roles that users need, for an administrator
     Rbac(RbacArgs),
+    /// Show the version, and with a pod that of its agents
+    Version(VersionArgs),
 }
 
 /// Flags that say which cluster and as whom, as kubectl has them.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ConnectionArgs {
     /// Path to the kubeconfig file

@@ -213,7 +213,7 @@ pub async fn reach_agent(
                 Ok(session) => return Ok(Some(session)),
                 Err(SessionError::Api(error)) => return Err(error),
                 // Another version's agent stays as it is; ours gets a container of its own.
-                Err(SessionError::Skew(_)) => continue,
+                Err(SessionError::Skew { .. }) => continue,
                 Err(SessionError::NotRunning(why)) => (why, false),
                 // On a busy node that is no sign of death.
                 Err(SessionError::Lost(why)) => (why, true),

@@ -22,8 +22,13 @@ pub enum SessionError {
     NotRunning(String),
     /// The stream ended.
     Lost(String),
-    /// The agent's protocol is not ours; its version.
-    Skew(String),
+    /// The agent's protocol is not ours.
+    Skew {
+        /// The agent's version.
+        version: String,
+        /// The protocol that it speaks.
+        protocol: u16,
+    },
     /// The API server refused, or could not be reached.
     Api(Error),
 }
@@ -35,7 +40,7 @@ impl From<SessionError> for Error {
                 Self::internal("starting a process in the agent's container", why)
             }
             SessionError::Lost(why) => Self::internal("talking to the agent", why),
-            SessionError::Skew(version) => Self::refused(format_args!(
+            SessionError::Skew { version, .. } => Self::refused(format_args!(
                 "the pod's agent (version {version}) speaks another protocol"
             ))
             .hint("let it exit with `kubectl pod-chaos uninstall`, then try again"),
@@ -89,7 +94,9 @@ impl Session {
                 session.version = version;
                 Ok(session)
             }
-            Ok(Ok(Event::Hello { version, .. })) => Err(SessionError::Skew(version)),
+            Ok(Ok(Event::Hello { version, protocol })) => {
+                Err(SessionError::Skew { version, protocol })
+            }
             Ok(Ok(_)) => Err(SessionError::Lost("it did not say hello".to_owned())),
             // A stream that ends before the first word is a process that never started.
             Ok(Err(SessionError::Lost(why))) => Err(SessionError::NotRunning(why)),

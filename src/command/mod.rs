@@ -13,6 +13,7 @@ mod revert;
 mod status;
 mod sweep;
 mod uninstall;
+mod version;
 
 use crate::{
     cli::{Cli, Command},
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),
         Command::Rbac(args) => rbac::run(args),
+        Command::Version(args) => version::run(connection, args).await,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
+use crate::{image::agent, krew::release};
+
 /// The lines of the fenced `sh` blocks of a page.
 fn lines(page: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
@@ -45,4 +47,64 @@ fn every_example_is_understood() {
         };
         assert!(understood, "{line}: {errors}");
     }
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Every line of the page, one after another, with the files of a release in the folder. kubectl and the tools of
+/// others are made up, and write down what they were called with.
+#[test]
+fn installing_works_as_the_page_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, tools) = (folder.path().join("home"), folder.path().join("tools"));
+    fs::create_dir_all(&home).unwrap();
+    fs::create_dir_all(&tools).unwrap();
+    // It keeps the name that it is called by, as a binary does.
+    let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
+    let release = release(folder.path(), &format!("#!/bin/bash\nexec -a \"$0\" {plugin} \"$@\"\n"));
+    // Tests are built without agents.
+    let agent = agent(folder.path(), "agent", if cfg!(target_arch = "x86_64") { 62 } else { 183 });
+    let calls = folder.path().join("calls");
+    program(
+        &tools.join("kubectl"),
+        &format!(
+            "#!/bin/sh\ncase $1,$2 in\n\
+             pod-chaos,image) shift; exec kubectl-pod_chaos \"$@\" --agent {} ;;\n\
+             pod-chaos,*) shift; exec kubectl-pod_chaos \"$@\" ;;\nesac\n\
+             [ \"$1\" != apply ] || cat >applied.yaml\necho \"kubectl $*\" >>{}\n",
+            agent.display(),
+            calls.display()
+        ),
+    );
+    program(&tools.join("sudo"), "#!/bin/sh\nexec \"$@\"\n");
+    for tool in ["kind", "minikube", "k3d", "docker", "ctr", "skopeo"] {
+        let text = format!("#!/bin/sh\necho \"{tool} $1 $2\" >>{}\n", calls.display());
+        program(&tools.join(tool), &text);
+    }
+    let path = format!("{}:{}/.local/bin:/usr/bin:/bin", tools.display(), home.display());
+    let run = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-euc", script]).current_dir(&release).env_clear();
+        command.envs([("PATH", &*path), ("HOME", home.to_str().unwrap())]).output().unwrap()
+    };
+    let output = run(&lines("install.md").join("\n"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(concat!("client v", env!("CARGO_PKG_VERSION"))));
+    let calls = fs::read_to_string(calls).unwrap();
+    let programs: Vec<_> = calls.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(
+        programs,
+        ["kubectl", "kind", "minikube", "k3d", "docker", "ctr", "skopeo", "kubectl", "kubectl"],
+        "{calls}"
+    );
+    assert!(release.join("agent.tar").exists() && release.join("agent.oci.tar").exists());
+    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml");
+    let applied = fs::read_to_string(release.join("applied.yaml")).unwrap();
+    assert_eq!(applied, fs::read_to_string(roles).unwrap());
+    let completed = run("kubectl_complete-pod_chaos unin");
+    assert!(completed.stdout.starts_with(b"uninstall\t"), "{}", text(&completed.stderr));
 }

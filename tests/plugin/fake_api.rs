@@ -49,7 +49,8 @@ pub struct Scenario {
     pub forbidden: Vec<&'static str>,
     /// An answer to the dry run, status code and body, in place of the patched pod.
     pub admission: Option<(u16, Value)>,
-    /// What else there is, by resource: `pods` that are asked for by labels, `services`, `endpointslices`, `nodes`.
+    /// What else there is, by resource: `pods` that are asked for by labels, `services`, `endpointslices`, `nodes`,
+    /// `namespaces`.
     pub objects: Vec<(&'static str, Value)>,
     /// What becomes of it while it is watched: after so many milliseconds, which resource, how, and what.
     pub changes: Vec<(u64, &'static str, &'static str, Value)>,
@@ -293,6 +294,9 @@ async fn answer(
 
 /// The resource that a request lists or watches, or of which it wants one: what the scenario's `objects` are of.
 fn followed(uri: &hyper::Uri) -> Option<&'static str> {
+    if uri.path().ends_with("/namespaces") {
+        return Some("namespaces");
+    }
     let known = ["services", "endpointslices", "nodes"];
     let by_labels = uri.query().unwrap_or_default().contains("labelSelector");
     let mut parts = uri.path().split('/');

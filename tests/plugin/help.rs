@@ -14,7 +14,9 @@ fn every_help_text_is_as_reviewed() {
     for command in ["install", "uninstall", "disrupt", "partition", "pause", "status", "revert"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
-    assert_snapshot!("help_rbac", run(&["rbac", "--help"]));
+    for command in ["rbac", "version"] {
+        assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
+    }
     for [command, action] in [["image", "save"], ["image", "load"]] {
         assert_snapshot!(format!("help_{command}_{action}"), run(&[command, action, "--help"]));
     }

@@ -3,6 +3,8 @@
 //! What needs a real kubelet is in `tests/e2e`.
 
 #[cfg(unix)]
+mod completion;
+#[cfg(unix)]
 mod docs;
 mod fake_api;
 mod faults;
@@ -10,10 +12,13 @@ mod followed;
 mod help;
 #[cfg(unix)]
 mod image;
+#[cfg(unix)]
+mod krew;
 mod packaging;
 mod processes;
 mod rbac;
 mod refusals;
+mod version;
 
 use std::{
     path::Path,

@@ -1,0 +1,124 @@
+//! `version`: the plugin's, and that of the agents in a pod.
+
+use std::io::{Write as _, stdout};
+
+use pod_chaos_protocol::PROTOCOL;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    cli::{ConnectionArgs, OutputFormat, VersionArgs},
+    cluster::{AgentState, Cluster, Session, SessionError, agents},
+    exit::{Error, Exit},
+    plan::PodName,
+};
+
+/// The plugin's own version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// An agent that answered.
+#[derive(Serialize)]
+struct AgentVersion {
+    container: String,
+    version: String,
+    protocol: u16,
+}
+
+pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Result<Exit, Error> {
+    let Some(pod) = &args.pod else {
+        print(args.output, None)?;
+        return Ok(Exit::Done);
+    };
+    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let (found, exit) = ask(&cluster, pod).await?;
+    print(args.output, Some((pod, &found)))?;
+    let foreign: Vec<_> = found.iter().filter_map(difference).collect();
+    for difference in &foreign {
+        eprintln!("warning: pod/{pod}: {difference}");
+    }
+    if !foreign.is_empty() {
+        let flags = cluster.flags(pod);
+        eprintln!(
+            "hint: `kubectl pod-chaos uninstall {flags}` lets them exit; the next fault brings a new one"
+        );
+    }
+    Ok(exit)
+}
+
+/// All agents of the pod that can be spoken to, newest first.
+async fn ask(cluster: &Cluster, name: &PodName) -> Result<(Vec<AgentVersion>, Exit), Error> {
+    let (mut found, mut exit) = (Vec::new(), Exit::Done);
+    for agent in agents(&cluster.pod(name).await?) {
+        if matches!(agent.state, AgentState::Dead(_) | AgentState::Failing { .. }) {
+            continue;
+        }
+        let (version, protocol) = match Session::open(cluster, name, &agent.name).await {
+            Ok(session) => (session.version, PROTOCOL),
+            Err(SessionError::Skew { version, protocol }) => (version, protocol),
+            // What the kubelet says lags behind: it has ended.
+            Err(SessionError::NotRunning(_)) => continue,
+            Err(error) => {
+                exit = Error::from(error).print();
+                continue;
+            }
+        };
+        found.push(AgentVersion { container: agent.name, version, protocol });
+    }
+    Ok((found, exit))
+}
+
+/// What a user of this plugin should know of that agent, if it is not of the plugin's version.
+fn difference(agent: &AgentVersion) -> Option<String> {
+    let AgentVersion { container, version, protocol } = agent;
+    if *protocol != PROTOCOL {
+        return Some(format!(
+            "the agent {container} (v{version}) speaks protocol {protocol} and this plugin {PROTOCOL}: \
+             it is not spoken to"
+        ));
+    }
+    (version != VERSION).then(|| {
+        format!(
+            "the agent {container} is v{version} and this plugin v{VERSION}: what only one of them \
+             knows is refused"
+        )
+    })
+}
+
+fn print(output: OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Result<(), Error> {
+    let platform = platform();
+    let mut out = stdout();
+    if output == OutputFormat::Json {
+        let mut document = json!({
+            "client": {"version": VERSION, "protocol": PROTOCOL, "platform": platform},
+        });
+        if let Some((pod, agents)) = found {
+            document["pod"] = json!(pod.as_str());
+            document["agents"] = json!(agents);
+        }
+        writeln!(out, "{document}")?;
+        return Ok(());
+    }
+    writeln!(out, "client v{VERSION}, protocol {PROTOCOL}, {platform}")?;
+    let Some((pod, agents)) = found else { return Ok(()) };
+    for AgentVersion { container, version, protocol } in agents {
+        writeln!(out, "pod/{pod} agent v{version}, protocol {protocol}, {container}")?;
+    }
+    if agents.is_empty() {
+        eprintln!("pod/{pod} has no agent that runs");
+    }
+    Ok(())
+}
+
+/// What this binary runs on, as container platforms and krew name it.
+fn platform() -> String {
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        os => os,
+    };
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        arch => arch,
+    };
+    format!("{os}/{arch}")
+}
