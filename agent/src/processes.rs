@@ -32,6 +32,18 @@ impl Process {
         tasks.filter_map(|task| pid_of(&task.file_name())).collect()
     }
 
+    /// What the kernel says of it; nothing when it has ended.
+    pub fn status(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default()
+    }
+
+    /// When it was started, in the kernel's ticks (`starttime` of proc_pid_stat(5)); the latest there is when it
+    /// has ended. A container's main process is its first.
+    pub fn started(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        start_time(&stat).unwrap_or(u64::MAX)
+    }
+
     /// As the plugin is told.
     pub fn info(&self) -> ProcessInfo {
         ProcessInfo {
@@ -107,6 +119,11 @@ fn command_line(pid: Pid) -> String {
     words.join(" ").trim_end().to_owned()
 }
 
+/// The 22nd field; the second one is a name in brackets, which may have anything in it.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// Whether it has ended, and only waits for its parent to ask.
 fn is_dead(pid: Pid) -> bool {
     ThreadState::read(pid, pid).is_none_or(ThreadState::is_dead)
@@ -174,6 +191,13 @@ mod tests {
             ThreadState::parse("Name:\tx\nState:\tt (tracing stop)\nTracerPid:\t7\n"),
             Some(ThreadState { state: 't', tracer: 7 })
         );
+    }
+
+    #[test]
+    fn reads_when_a_process_was_started() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 4711 8 9";
+        assert_eq!(start_time(stat), Some(4711));
+        assert_eq!(start_time("7"), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::{
     fault::{
         self, Cleared, emulator, gate,
         label::{Kind, Label},
+        signal,
     },
     kernel::Kernel,
     lines::{self, Lines},
@@ -114,6 +115,7 @@ impl Conversation {
         match request {
             Request::Apply { plan } => self.apply(&plan),
             Request::Disturb { plan } => carry::carry(self, &plan),
+            Request::Signal { plan } => signal::send(&plan),
             Request::Status => say_status(),
             Request::Revert { fault } => revert(fault),
             Request::Stop => stop(),

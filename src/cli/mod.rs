@@ -23,7 +23,7 @@ pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
-pub use process::{PauseArgs, ProcessArgs};
+pub use process::{KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
@@ -63,6 +63,10 @@ pub enum Command {
     Partition(Box<PartitionArgs>),
     /// Have the processes of a container stand still
     Pause(Box<PauseArgs>),
+    /// End a container's main process, and see it come back
+    Kill(Box<KillArgs>),
+    /// Send a signal to processes of a container
+    Signal(Box<SignalArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

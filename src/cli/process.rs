@@ -1,9 +1,11 @@
 //! Which processes a fault is done to; the same flags for every fault on processes.
 
-use clap::Args;
-use pod_chaos_protocol::ProcessPattern;
+use std::num::NonZeroU32;
 
-use super::{CourseArgs, PodArgs, agent::ImageArgs};
+use clap::Args;
+use pod_chaos_protocol::{ProcessPattern, RunTime, SignalName};
+
+use super::{CourseArgs, OutputFormat, PodArgs, agent::ImageArgs, at_least_one};
 
 /// Flags that say whose processes, and which.
 #[derive(Debug, Args)]
@@ -20,6 +22,59 @@ pub struct ProcessArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub agent: ImageArgs,
+}
+
+/// Flags of `signal`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+  kubectl pod-chaos signal HUP -p web
+  kubectl pod-chaos signal USR1 -p web -c app --process '^worker'
+
+Without --process it is for the container's main process. What a signal does is the
+process's own affair, and is not undone; `kill` ends a container and watches it restart,
+`pause` stops one for a while.")]
+pub struct SignalArgs {
+    /// Which one: HUP, SIGHUP or 1
+    #[arg(value_name = "SIGNAL")]
+    pub signal: SignalName,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: ProcessArgs,
+    /// How the events are printed on stdout
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Flags of `kill`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+  kubectl pod-chaos kill -p web
+  kubectl pod-chaos kill -p web -c app --signal KILL
+  kubectl pod-chaos kill -p web --every 30s --times 3
+  kubectl pod-chaos kill -p web --process '^worker'
+
+Without --process it is for the container's main process: the container ends, and the
+kubelet starts it again if the pod says so. Then the agent ends too, and each time takes
+a new one, which stays in the pod's spec.")]
+pub struct KillArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: ProcessArgs,
+    /// Signal to send; TERM to what handles it, else KILL, when not given
+    #[arg(long, value_name = "SIGNAL")]
+    pub signal: Option<SignalName>,
+    /// How often
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = at_least_one)]
+    pub times: NonZeroU32,
+    /// Time from one to the next; as soon as it is ready again when not given
+    #[arg(long, value_name = "TIME", requires = "times")]
+    pub every: Option<RunTime>,
+    /// How long to wait each time until the container has ended and is ready again
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub timeout: RunTime,
+    /// How the events are printed on stdout
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
 }
 
 /// Flags of `pause`.

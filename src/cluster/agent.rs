@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::{
 use pod_chaos_protocol::Carried;
 use rand::seq::IndexedRandom as _;
 
-use super::role::{Role, only};
+use super::{
+    role::{Role, only},
+    target::status_of,
+};
 use crate::plan::Image;
 
 /// The binary in the agent's image.
@@ -66,13 +69,24 @@ pub fn agents(pod: &Pod) -> Vec<AgentContainer> {
     containers
         .filter_map(|container| {
             let status = statuses.iter().find(|status| status.name == container.name);
-            Some(AgentContainer {
-                name: container.name.clone(),
-                role: Role::of(container)?,
-                state: state(status.copied()),
-            })
+            let role = Role::of(container)?;
+            let state = match (state(status.copied()), role.target()) {
+                (AgentState::Running, Some(target))
+                    if started(status_of(pod, target)) > started(status.copied()) =>
+                {
+                    AgentState::Dead("its target has restarted".to_owned())
+                }
+                (state, _) => state,
+            };
+            Some(AgentContainer { name: container.name.clone(), role, state })
         })
         .collect()
+}
+
+/// When it was last started, in seconds since 1970. Who shares the processes of a container that was started
+/// later has ended with the run before, whatever the kubelet has got to.
+fn started(status: Option<&ContainerStatus>) -> Option<i64> {
+    Some(status?.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0.as_second())
 }
 
 fn state(status: Option<&ContainerStatus>) -> AgentState {
@@ -291,6 +305,32 @@ mod tests {
             let add = &context["capabilities"]["add"];
             assert!(*add == added || (add.is_null() && added == json!([])), "{add}");
         }
+    }
+
+    #[test]
+    fn an_agent_dies_with_the_run_of_its_target() {
+        let running = |name: &str, at: &str| {
+            json!({"name": name, "state": {"running": {"startedAt": at}},
+                   "ready": false, "restartCount": 0, "image": "", "imageID": ""})
+        };
+        let state = |target_started: &str| {
+            let pod = serde_json::from_value(json!({
+                "spec": {"containers": [{"name": "app"}], "ephemeralContainers": [{
+                    "name": "pod-chaos-proc-aaaaa", "targetContainerName": "app",
+                    "securityContext": {"runAsUser": 0, "runAsGroup": 0},
+                }]},
+                "status": {
+                    "containerStatuses": [running("app", target_started)],
+                    "ephemeralContainerStatuses": [running("pod-chaos-proc-aaaaa", "2026-01-01T00:00:05Z")],
+                },
+            }));
+            agents(&pod.unwrap()).remove(0).state
+        };
+        assert_eq!(state("2026-01-01T00:00:05Z"), AgentState::Running);
+        assert_eq!(
+            state("2026-01-01T00:00:06Z"),
+            AgentState::Dead("its target has restarted".into())
+        );
     }
 
     #[test]

@@ -5,11 +5,13 @@ mod fault;
 mod image;
 mod install;
 mod interrupt;
+mod kill;
 mod partition;
 mod pause;
 mod process;
 mod rbac;
 mod revert;
+mod signal;
 mod status;
 mod sweep;
 mod uninstall;
@@ -29,6 +31,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Disrupt(args) => Box::pin(disrupt::run(connection, args)).await,
         Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
         Command::Pause(args) => Box::pin(pause::run(connection, args)).await,
+        Command::Kill(args) => Box::pin(kill::run(connection, args)).await,
+        Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),

@@ -4,7 +4,7 @@ use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::plan::PodName;
+use crate::{cluster::Fate, plan::PodName};
 
 /// An event with where it happened.
 pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
@@ -24,6 +24,13 @@ pub fn status(namespace: &str, rows: &[(PodName, Told)]) -> Value {
         })
         .collect();
     json!({ "faults": items })
+}
+
+/// What became of a container.
+pub fn fate(namespace: &str, name: &PodName, fate: &Fate) -> Value {
+    let mut value = with_place(namespace, name, serde_json::to_value(fate));
+    value["event"] = "fate".into();
+    value
 }
 
 fn with_place(namespace: &str, name: &PodName, value: serde_json::Result<Value>) -> Value {

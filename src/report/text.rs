@@ -8,7 +8,7 @@ use pod_chaos_protocol::{
 };
 
 use super::Told;
-use crate::plan::PodName;
+use crate::{cluster::Fate, plan::PodName};
 
 /// An event as one line.
 pub fn event(name: &PodName, event: &Event) -> String {
@@ -42,6 +42,12 @@ pub fn event(name: &PodName, event: &Event) -> String {
             hit(status),
             status.fault
         ),
+        Event::Signals { signals } => {
+            let each = signals.iter().map(|it| {
+                format!("{} to process {} {} ({})", it.signal, it.pid, it.name, it.disposition)
+            });
+            write!(text, "{}", each.collect::<Vec<_>>().join(", "))
+        }
         Event::Ended { by, ran_ms, packets, left, errors, .. } => {
             let mut ended = write!(
                 text,
@@ -88,6 +94,28 @@ pub fn event(name: &PodName, event: &Event) -> String {
     };
     debug_assert!(written.is_ok(), "writing to a String does not fail");
     text
+}
+
+/// What became of a container, as one line.
+pub fn fate(name: &PodName, fate: &Fate) -> String {
+    let mut parts = Vec::new();
+    match (fate.exit_code, &fate.reason) {
+        (Some(code), Some(reason)) => parts.push(format!("ended with exit code {code} ({reason})")),
+        (Some(code), None) => parts.push(format!("ended with exit code {code}")),
+        (None, _) if fate.has_ended() => parts.push("ended".to_owned()),
+        (None, _) => parts.push("has not ended".to_owned()),
+    }
+    parts.push(format!("restarts {} → {}", fate.restarts_before, fate.restarts_after));
+    if let Some(down) = fate.down_s {
+        parts.push(format!("down for {down} s"));
+    }
+    if let Some(ms) = fate.ready_after_ms {
+        parts.push(format!("ready again {} after the signal", seconds(ms)));
+    }
+    if fate.stays_down {
+        parts.push("stays down".to_owned());
+    }
+    format!("pod/{name} container {}: {}", fate.container, parts.join(", "))
 }
 
 /// A table of faults.

@@ -11,7 +11,17 @@ fn run(args: &[&str]) -> String {
 #[test]
 fn every_help_text_is_as_reviewed() {
     assert_snapshot!("help", run(&["--help"]));
-    for command in ["install", "uninstall", "disrupt", "partition", "pause", "status", "revert"] {
+    for command in [
+        "install",
+        "uninstall",
+        "disrupt",
+        "partition",
+        "pause",
+        "kill",
+        "signal",
+        "status",
+        "revert",
+    ] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
     for command in ["rbac", "version"] {

@@ -7,7 +7,8 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    Ending, Event, Failure, FailureKind, FaultState, ProcessInfo, ProcessStatus, Request,
+    Disposition, Ending, Event, Failure, FailureKind, FaultState, ProcessInfo, ProcessSignal,
+    ProcessStatus, Request, SignalName,
 };
 use serde_json::{Value, json};
 
@@ -171,5 +172,38 @@ fn pods_without_an_agent_of_the_network_need_none_to_be_clean() {
         api.added().is_empty() && seen(&output).contains("nothing to revert"),
         "{}",
         seen(&output)
+    );
+}
+
+/// An agent that sends signals, of which nothing comes.
+fn sends(request: &Request) -> Vec<Line> {
+    let Request::Signal { plan } = request else { return good(request) };
+    let signal = plan.signal.unwrap_or(SignalName::TERM);
+    let disposition = Disposition::Handled;
+    let sent = ProcessSignal { pid: 1, name: "nginx".to_owned(), signal, disposition };
+    vec![(0, Some(Event::Signals { signals: vec![sent] })), (0, None)]
+}
+
+#[test]
+fn a_container_that_does_not_end_is_a_failure() {
+    let pod = pod_of(&json!([{"name": "web", "image": "x"}]));
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod),
+        agent: Agent::Says(sends),
+        ..Scenario::default()
+    });
+    let kill = |args: &[&str]| {
+        let mut command = plugin_with(&api.kubeconfig);
+        masked(&seen(&command.args(["kill", "-p", "web"]).args(args).output().unwrap()))
+    };
+    assert_snapshot!("kill_that_is_survived", kill(&["--timeout", "1"]));
+    // Nobody tells the end of other processes.
+    assert_snapshot!(
+        "kill_of_processes",
+        kill(&["--process", "worker", "--times", "2", "--signal", "int"])
+    );
+    assert_eq!(
+        api.added()[0]["securityContext"]["capabilities"]["add"],
+        json!(["SYS_PTRACE", "KILL"])
     );
 }

@@ -29,6 +29,7 @@ mod process;
 mod rate;
 mod reorder;
 mod sample;
+mod signal;
 mod slot;
 mod time;
 mod traffic;
@@ -54,6 +55,7 @@ pub use process::{
 pub use rate::{BadRate, Cell, Link, Rate};
 pub use reorder::Reorder;
 pub use sample::{BadShare, Sample, Share};
+pub use signal::{BadSignal, Disposition, ProcessSignal, SignalName, SignalPlan};
 pub use slot::{Distance, Slot};
 pub use time::{BadTime, Latency, RunTime};
 pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Source, Target, Traffic, dns};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, ProcessInfo, ProcessPlan,
-    ProcessStatus, Traffic,
+    ProcessSignal, ProcessStatus, SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -29,6 +29,12 @@ pub enum Request {
     Disturb {
         /// The fault.
         plan: ProcessPlan,
+    },
+    /// Send a signal, once. Answers: [`Event::Signals`], then nothing more, or [`Event::Failed`]. The stream ends
+    /// when who was killed is gone; with the container's main process the agent goes too.
+    Signal {
+        /// Which one, to whom.
+        plan: SignalPlan,
     },
     /// What is in force? Answer: [`Event::Status`].
     Status,
@@ -87,6 +93,11 @@ pub enum Event {
     ProcessInForce {
         /// As read back.
         status: ProcessStatus,
+    },
+    /// Signals that are about to be sent.
+    Signals {
+        /// In the order of their processes' ids.
+        signals: Vec<ProcessSignal>,
     },
     /// The fault is over.
     Ended {

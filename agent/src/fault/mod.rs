@@ -16,6 +16,7 @@ pub mod partition;
 pub mod pause;
 pub mod prio;
 pub mod selection;
+pub mod signal;
 
 use pod_chaos_protocol::{Direction, FaultId, OWNER};
 

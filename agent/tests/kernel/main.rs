@@ -48,6 +48,8 @@ mod services;
 #[cfg(target_os = "linux")]
 mod side_by_side;
 #[cfg(target_os = "linux")]
+mod signal;
+#[cfg(target_os = "linux")]
 mod targets;
 #[cfg(target_os = "linux")]
 mod waiting;
@@ -73,6 +75,7 @@ fn main() -> std::process::ExitCode {
         prio::tests(),
         refusal::tests(),
         side_by_side::tests(),
+        signal::tests(),
         targets::tests(),
         waiting::tests(),
     ]
