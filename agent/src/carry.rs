@@ -14,7 +14,7 @@ use pod_chaos_protocol::{
 use crate::{
     clock,
     error::failure,
-    fault::{Cleared, pause},
+    fault::{Cleared, burn_cpu, pause},
     presence::{Presence, Visitor},
     processes,
     serve::{Conversation, Happening, say},
@@ -49,13 +49,16 @@ pub struct Counts {
 
 /// Puts a fault in force, reads it back, and stays with it to its end.
 pub(crate) fn carry(conversation: &mut Conversation, plan: &ProcessPlan) -> Result<(), Failure> {
-    let found = processes::find(&plan.target)?;
-    say(&Event::Found { processes: found.iter().map(processes::Process::info).collect() });
     let presence = claim(plan)?;
     // Before anything happens that it tells of.
     let children = children()?;
     let hold: Box<dyn Hold> = match &plan.fault {
-        ProcessFault::Pause => Box::new(pause::apply(&plan.target)?),
+        ProcessFault::Pause => {
+            let found = processes::find(&plan.target)?;
+            say(&Event::Found { processes: found.iter().map(processes::Process::info).collect() });
+            Box::new(pause::apply(&plan.target)?)
+        }
+        ProcessFault::BurnCpu(burn) => Box::new(burn_cpu::apply(burn)?),
         other => {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("this agent ({version}) does not know {other:?}");

@@ -13,6 +13,7 @@ pub mod apply;
 pub mod backend;
 pub mod carried;
 pub mod carry;
+pub mod cgroup;
 pub mod clock;
 pub mod emulate;
 pub mod error;

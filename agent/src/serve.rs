@@ -99,7 +99,7 @@ impl Conversation {
 
     fn hold(&mut self) -> io::Result<()> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        lines::write(&Event::Hello { protocol: PROTOCOL, version })?;
+        lines::write(&Event::Hello { protocol: PROTOCOL, version, pid: std::process::id() })?;
         match self.next(None, &[])? {
             Happening::Request(request) => {
                 if let Err(failure) = request.and_then(|request| self.answer(request)) {

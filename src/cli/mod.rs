@@ -1,6 +1,7 @@
 //! The command line, as clap structs; [`crate::plan`] makes sense of it.
 
 mod agent;
+mod burn;
 mod course;
 mod disrupt;
 mod faults;
@@ -17,13 +18,14 @@ use std::num::NonZeroU32;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
+pub use burn::{BurnCommand, BurnCpuArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
-pub use process::{KillArgs, PauseArgs, ProcessArgs, SignalArgs};
+pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
@@ -63,6 +65,8 @@ pub enum Command {
     Partition(Box<PartitionArgs>),
     /// Have the processes of a container stand still
     Pause(Box<PauseArgs>),
+    /// Use up a resource of a container
+    Burn(BurnCommand),
     /// End a container's main process, and see it come back
     Kill(Box<KillArgs>),
     /// Send a signal to processes of a container

@@ -1,4 +1,4 @@
-//! Which processes a fault is done to; the same flags for every fault on processes.
+//! Which container a fault is done to, and which of its processes; the same flags for every such fault.
 
 use std::num::NonZeroU32;
 
@@ -7,21 +7,29 @@ use pod_chaos_protocol::{ProcessPattern, RunTime, SignalName};
 
 use super::{CourseArgs, OutputFormat, PodArgs, agent::ImageArgs, at_least_one};
 
-/// Flags that say whose processes, and which.
+/// Flags that name a container.
 #[derive(Debug, Args)]
-pub struct ProcessArgs {
+pub struct ContainerArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pod: PodArgs,
     /// Container of the pod; its only one or its default one when not given
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,
-    /// Only processes whose name or command line this regular expression is found in
-    #[arg(long = "process", value_name = "REGEX")]
-    pub matching: Option<ProcessPattern>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub agent: ImageArgs,
+}
+
+/// Flags that say whose processes, and which.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub of: ContainerArgs,
+    /// Only processes whose name or command line this regular expression is found in
+    #[arg(long = "process", value_name = "REGEX")]
+    pub matching: Option<ProcessPattern>,
 }
 
 /// Flags of `signal`.

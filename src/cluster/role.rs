@@ -141,7 +141,9 @@ impl Role {
         match (self, wanted) {
             (Self::Network, Self::Network) => true,
             (Self::Process(this), Self::Process(wanted)) => {
-                let able = wanted.capabilities.iter().all(|one| this.capabilities.contains(one));
+                // One that is to be no more than a container's own processes may not be more.
+                let able = wanted.capabilities.is_empty() == this.capabilities.is_empty()
+                    && wanted.capabilities.iter().all(|one| this.capabilities.contains(one));
                 this.target == wanted.target && this.user == wanted.user && able
             }
             _ => false,

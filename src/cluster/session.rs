@@ -55,6 +55,8 @@ pub struct Session {
     pub container: String,
     /// The agent's version.
     pub version: String,
+    /// Its process, in the process namespace of that container.
+    pub pid: u32,
     process: AttachedProcess,
     input: Box<dyn AsyncWrite + Send + Unpin>,
     output: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
@@ -67,10 +69,32 @@ impl Session {
         pod: &PodName,
         container: &str,
     ) -> Result<Self, SessionError> {
+        Self::open_from(BINARY, cluster, pod, container).await
+    }
+
+    /// Starts another one in `container`, whose process namespace this one shares: in the control group, with the
+    /// limits and as the user of that container. It comes from the same file, whatever is in that container. The
+    /// kernel gives that file to who has the same user and group, and no fewer capabilities
+    /// (`proc_pid_get_link()`, `ptrace_may_access()`).
+    pub async fn open_beside(
+        &self,
+        cluster: &Cluster,
+        pod: &PodName,
+        container: &str,
+    ) -> Result<Self, SessionError> {
+        Self::open_from(&format!("/proc/{}/exe", self.pid), cluster, pod, container).await
+    }
+
+    async fn open_from(
+        file: &str,
+        cluster: &Cluster,
+        pod: &PodName,
+        container: &str,
+    ) -> Result<Self, SessionError> {
         let params =
             AttachParams::default().container(container).stdin(true).stdout(true).stderr(false);
         let pods = cluster.pods();
-        let mut process = match in_time(pods.exec(pod.as_str(), [BINARY, "serve"], &params)).await {
+        let mut process = match in_time(pods.exec(pod.as_str(), [file, "serve"], &params)).await {
             Ok(process) => process,
             Err(kube::Error::Api(status)) if not_running(&status.message) => {
                 return Err(SessionError::NotRunning(status.message.clone()));
@@ -84,17 +108,19 @@ impl Session {
         let mut session = Self {
             container: container.to_owned(),
             version: String::new(),
+            pid: 0,
             process,
             input: Box::new(input),
             output: BufReader::new(output).lines(),
         };
         let hello = tokio::time::timeout(HELLO_TIMEOUT, session.next()).await;
         match hello {
-            Ok(Ok(Event::Hello { protocol: PROTOCOL, version })) => {
+            Ok(Ok(Event::Hello { protocol: PROTOCOL, version, pid })) => {
                 session.version = version;
+                session.pid = pid;
                 Ok(session)
             }
-            Ok(Ok(Event::Hello { version, protocol })) => {
+            Ok(Ok(Event::Hello { version, protocol, .. })) => {
                 Err(SessionError::Skew { version, protocol })
             }
             Ok(Ok(_)) => Err(SessionError::Lost("it did not say hello".to_owned())),

@@ -40,9 +40,9 @@ async fn rounds(
     args: &KillArgs,
     done: &mut u32,
 ) -> Result<Exit, Error> {
-    let name = &args.target.pod.pod;
+    let name = &args.target.of.pod.pod;
     let cluster =
-        Cluster::connect(connection, args.target.pod.namespace.namespace.as_ref()).await?;
+        Cluster::connect(connection, args.target.of.pod.namespace.namespace.as_ref()).await?;
     let shot = Shot {
         cluster: &cluster,
         name,

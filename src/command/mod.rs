@@ -1,5 +1,6 @@
 //! What each subcommand does, step by step.
 
+mod burn;
 mod disrupt;
 mod fault;
 mod image;
@@ -31,6 +32,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Disrupt(args) => Box::pin(disrupt::run(connection, args)).await,
         Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
         Command::Pause(args) => Box::pin(pause::run(connection, args)).await,
+        Command::Burn(args) => Box::pin(burn::run(connection, &args.what)).await,
         Command::Kill(args) => Box::pin(kill::run(connection, args)).await,
         Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,

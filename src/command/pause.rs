@@ -14,11 +14,14 @@ const CAPABILITIES: &[Capability] = &[Capability::SysPtrace];
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &PauseArgs) -> Result<Exit, Error> {
     let wish = Wish {
-        target: &args.target,
+        target: &args.target.of,
+        matching: args.target.matching.as_ref(),
+        what: "processes",
         course: &args.course,
         expectation: "everything hangs, and goes on late; connections stay open",
         fault: ProcessFault::Pause,
         capabilities: CAPABILITIES,
+        inside: false,
         warn: &|container| restart_warning(container, args.course.running_time.as_nanos()),
     };
     process::run(connection, wish).await

@@ -1,17 +1,17 @@
 //! Puts a fault on processes in force, and stays with it.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{FaultId, ProcessFault, ProcessPlan, Processes, Request};
+use pod_chaos_protocol::{FaultId, ProcessFault, ProcessPattern, ProcessPlan, Processes, Request};
 
 use super::{
     fault::{Job, Run, installed, wait},
     interrupt::Interrupts,
 };
 use crate::{
-    cli::{ConnectionArgs, CourseArgs, ProcessArgs},
+    cli::{ConnectionArgs, ContainerArgs, CourseArgs},
     cluster::{
         AgentSpec, Capability, Cluster, Domain, Installed, ProcessRole, Role, Session,
-        TargetContainer, User, check_pod, ensure_agent,
+        SessionError, TargetContainer, User, check_pod, ensure_agent,
     },
     exit::{Error, Exit},
     plan::PodName,
@@ -20,13 +20,19 @@ use crate::{
 
 /// What was asked for.
 pub(super) struct Wish<'a> {
-    pub target: &'a ProcessArgs,
+    pub target: &'a ContainerArgs,
+    /// Only those that match.
+    pub matching: Option<&'a ProcessPattern>,
+    /// What is hit, in a few words before the container's name.
+    pub what: &'a str,
     pub course: &'a CourseArgs,
     /// What the people and programs will see that depend on the container.
     pub expectation: &'a str,
     pub fault: ProcessFault,
     /// What an agent needs for it where the processes are another user's.
     pub capabilities: &'a [Capability],
+    /// Whether it is carried by a process in the target container itself, which the agent then only brings.
+    pub inside: bool,
     /// What is worth a word before it begins.
     pub warn: &'a dyn Fn(&TargetContainer) -> Option<String>,
 }
@@ -89,12 +95,9 @@ async fn make_ready(
     let (name, warm_up) = (&wish.target.pod.pod, wish.course.warm_up.duration());
     let pod = cluster.pod(name).await?;
     let (mut container, mut spec) = choose(&pod, wish)?;
-    let hit = match &wish.target.matching {
-        Some(pattern) => {
-            format!("processes of container {} that match `{pattern}`", container.container.name)
-        }
-        None => format!("all processes of container {}", container.container.name),
-    };
+    let matching =
+        wish.matching.map_or(String::new(), |pattern| format!(" that match `{pattern}`"));
+    let hit = format!("{} of container {}{matching}", wish.what, container.container.name);
     report.note(&format!("pod/{name} to be hit: {hit}"));
     report.note(&format!("pod/{name} to be seen: {}", wish.expectation));
     if let Some(warning) = (wish.warn)(&container) {
@@ -109,13 +112,16 @@ async fn make_ready(
         (container, spec) = choose(&pod, wish)?;
         session = agent(cluster, name, &pod, &spec, report).await?;
     }
+    if wish.inside {
+        session = enter(cluster, name, &container, session).await?;
+    }
     let plan = ProcessPlan {
         id: FaultId::new(rand::random()),
         running_time: wish.course.running_time,
         target: Processes {
             container: container.container.name.clone(),
             id: container.id.clone(),
-            matching: wish.target.matching.clone(),
+            matching: wish.matching.cloned(),
         },
         fault: wish.fault.clone(),
     };
@@ -128,6 +134,26 @@ async fn make_ready(
         container: Some(container),
     };
     Ok((session, job))
+}
+
+/// Has a process started in the target container, by the agent beside it.
+async fn enter(
+    cluster: &Cluster,
+    name: &PodName,
+    container: &TargetContainer,
+    agent: Session,
+) -> Result<Session, Error> {
+    let target = &container.container.name;
+    agent.open_beside(cluster, name, target).await.map_err(|error| match error {
+        SessionError::NotRunning(why) => Error::refused(format_args!(
+            "container {target} of pod/{name} cannot start a process of the agent's: {why}"
+        ))
+        .hint(
+            "the agent has to run as the same user and group: where the container's are those of its image, \
+             set runAsUser and runAsGroup",
+        ),
+        other => other.into(),
+    })
 }
 
 fn choose(pod: &Pod, wish: &Wish<'_>) -> Result<(TargetContainer, AgentSpec), Error> {

@@ -19,10 +19,10 @@ use crate::{
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Result<Exit, Error> {
     let mut interrupts = Interrupts::catch()?;
-    let name = &args.target.pod.pod;
+    let name = &args.target.of.pod.pod;
     let sent = async {
         let cluster =
-            Cluster::connect(connection, args.target.pod.namespace.namespace.as_ref()).await?;
+            Cluster::connect(connection, args.target.of.pod.namespace.namespace.as_ref()).await?;
         let shot = Shot {
             cluster: &cluster,
             name,
@@ -66,7 +66,7 @@ impl Shot<'_> {
     /// The container that is meant.
     pub fn aim(&self, pod: &Pod) -> Result<TargetContainer, Error> {
         check_pod(pod, Domain::Processes)?;
-        TargetContainer::choose(pod, self.target.container.as_deref())
+        TargetContainer::choose(pod, self.target.of.container.as_deref())
     }
 
     /// Sends it and says to whom.
@@ -76,7 +76,7 @@ impl Shot<'_> {
         container: &TargetContainer,
     ) -> Result<Vec<ProcessSignal>, Error> {
         let role = Role::Process(container.role(pod, self.capabilities));
-        let spec = AgentSpec { image: self.target.agent.image.clone(), role };
+        let spec = AgentSpec { image: self.target.of.agent.image.clone(), role };
         let (mut session, installed) =
             ensure_agent(self.cluster, self.name, pod, &spec, &mut note).await?;
         if installed == Installed::Now {

@@ -48,6 +48,7 @@ pub fn event(name: &PodName, event: &Event) -> String {
             });
             write!(text, "{}", each.collect::<Vec<_>>().join(", "))
         }
+        Event::CpuUsed { phase, usage } => write!(text, "{phase}: {usage}"),
         Event::Ended { by, ran_ms, packets, left, errors, .. } => {
             let mut ended = write!(
                 text,

@@ -218,8 +218,16 @@ impl Namespace {
 
     /// The plugin, running on; ready once it has said that the fault is in force.
     pub fn start(&self, args: &[&str]) -> Outcome<Running> {
+        self.start_with(args, |_| false)
+    }
+
+    /// The same, after lines that are passed over.
+    pub fn start_with(&self, args: &[&str], passed_over: fn(&str) -> bool) -> Outcome<Running> {
         let mut running = self.spawn(args)?;
-        let line = running.line()?;
+        let mut line = running.line()?;
+        while passed_over(&line) {
+            line = running.line()?;
+        }
         if line.contains("in force") {
             return Ok(running);
         }

@@ -114,6 +114,21 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         processes::the_same_user_needs_no_capability,
     ),
+    (
+        "processes::a_signal_does_what_the_app_makes_of_it",
+        Node::Native,
+        processes::a_signal_does_what_the_app_makes_of_it,
+    ),
+    (
+        "processes::what_handles_nothing_is_killed_without_a_capability",
+        Node::Native,
+        processes::what_handles_nothing_is_killed_without_a_capability,
+    ),
+    (
+        "processes::processor_time_is_burnt_by_the_container",
+        Node::Native,
+        processes::processor_time_is_burnt_by_the_container,
+    ),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

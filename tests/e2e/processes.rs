@@ -2,6 +2,7 @@
 
 use std::{
     process::Command,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -91,7 +92,9 @@ pub fn a_pause_ends_with_its_agent_and_with_its_container(lab: &Lab) -> Result<(
     let fault = space.start(&["pause", "-p", "nginx", "-r", "60"])?;
     check!(stands_still(lab, &main)?, "{:?}", threads(lab, &main, "State")?);
     kill_serving(lab, &main)?;
-    check!(is_free(lab, &main)? && answers(&pod)?, "nginx does not go on");
+    wait_for("nginx to go on", Duration::from_secs(5), || {
+        is_free(lab, &main).unwrap_or(false) && answers(&pod).unwrap_or(false)
+    })?;
     let (exit, said) = fault.finish()?;
     check!(exit == Some(0) && said.contains("clean: read back"), "{exit:?} {said}");
 
@@ -107,7 +110,7 @@ pub fn a_pause_ends_with_its_agent_and_with_its_container(lab: &Lab) -> Result<(
 }
 
 /// A pod whose container runs as this user, and says so.
-fn unprivileged(space: &Namespace) -> Outcome<Pod> {
+fn unprivileged(space: &Namespace, resources: &Value) -> Outcome<Pod> {
     space.pod(
         "hardened",
         &json!({"spec": {
@@ -117,7 +120,8 @@ fn unprivileged(space: &Namespace) -> Outcome<Pod> {
                 "image": "localhost/shell:lab",
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["sleep", "3600"],
-                "securityContext": {
+                "resources": resources,
+            "securityContext": {
                     "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
                     "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
                 },
@@ -129,7 +133,7 @@ fn unprivileged(space: &Namespace) -> Outcome<Pod> {
 /// The strictest namespace that there is admits an agent that needs no capability.
 pub fn the_same_user_needs_no_capability(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
-    let pod = unprivileged(&space)?;
+    let pod = unprivileged(&space, &json!({}))?;
     let main = pod.pid("app")?;
     let fault = space.start(&["pause", "-p", "hardened", "-r", "60"])?;
     check!(stands_still(lab, &main)?, "{:?}", threads(lab, &main, "State")?);
@@ -141,5 +145,127 @@ pub fn the_same_user_needs_no_capability(lab: &Lab) -> Result<(), Failed> {
     check!(is_free(lab, &main)?, "the app does not go on");
     let output = space.plugin(&["uninstall", "-p", "hardened"]);
     check!(output.status.success() && text(&output).contains("exits"), "{}", text(&output));
+    Ok(())
+}
+
+/// Ids of the processes that this one has started.
+fn children(lab: &Lab, pid: &str) -> Outcome<Vec<String>> {
+    let output = lab.node(&["cat", &format!("/proc/{pid}/task/{pid}/children")]);
+    check!(output.status.success(), "{}", text(&output));
+    Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect())
+}
+
+/// How the container's earlier run ended, as the kubelet has it.
+fn last_exit_code(pod: &Pod) -> Outcome<Option<i64>> {
+    let pod = pod.read()?;
+    let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+    Ok(last["exitCode"].as_i64())
+}
+
+/// nginx handles SIGTERM, and ends with 0; SIGHUP, and starts new workers; and replaces those that die.
+pub fn a_signal_does_what_the_app_makes_of_it(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let main = pod.pid("nginx")?;
+    let workers = children(lab, &main)?;
+    let output = space.plugin(&["signal", "HUP", "-p", "nginx"]);
+    check!(
+        output.status.success() && text(&output).contains("SIGHUP to process 1"),
+        "{}",
+        text(&output)
+    );
+    wait_for("new workers", Duration::from_secs(10), || {
+        children(lab, &main)
+            .is_ok_and(|now| !now.is_empty() && now.iter().all(|pid| !workers.contains(pid)))
+    })?;
+    // The agent that has KILL alone stays; this takes one with SYS_PTRACE as well.
+    let output = space.plugin(&[
+        "kill",
+        "-p",
+        "nginx",
+        "--process",
+        "worker",
+        "--times",
+        "2",
+        "--every",
+        "1",
+    ]);
+    check!(output.status.success(), "{}", text(&output));
+    check!(text(&output).matches("SIGTERM to process").count() == 2, "{}", text(&output));
+    check!(answers(&pod)? && restarts(&pod.read()?) == Some(0), "nginx was restarted");
+    let output = space.plugin(&["kill", "-p", "nginx", "-o", "json"]);
+    check!(output.status.success(), "{}", text(&output));
+    let last =
+        String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+    let fate: Value = serde_json::from_str(&last)?;
+    check!(fate["exit-code"] == 0 && fate["restarts-after"] == 1, "{fate}");
+    check!(fate["ready-after-ms"].is_u64(), "{fate}");
+    check!(last_exit_code(&pod)? == Some(0) && answers(&pod)?, "{}", pod.read()?);
+    Ok(())
+}
+
+/// `sleep` as process 1 handles nothing: only the end of who traces it kills it.
+pub fn what_handles_nothing_is_killed_without_a_capability(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
+    let pod = unprivileged(&space, &json!({}))?;
+    let output = space.plugin(&["signal", "USR1", "-p", "hardened"]);
+    check!(output.status.code() == Some(3), "{}", text(&output));
+    check!(text(&output).contains("does not handle SIGUSR1"), "{}", text(&output));
+    let output = space.plugin(&["kill", "-p", "hardened"]);
+    check!(output.status.success(), "{}", text(&output));
+    let said = text(&output);
+    check!(said.contains("SIGKILL to process 1") && said.contains("restarts 0 → 1"), "{said}");
+    check!(last_exit_code(&pod)? == Some(137), "{}", pod.read()?);
+    check!(pod.ephemeral()?.len() == 1, "more than one agent: {:?}", pod.ephemeral()?);
+    Ok(())
+}
+
+/// Processor time, in seconds, that the control group of a process has used, as its node has it.
+fn processor_time(lab: &Lab, pid: &str) -> Outcome<f64> {
+    // Version 1 counts nanoseconds, version 2 microseconds.
+    let script = format!(
+        "path() {{ grep -E \"$1\" /proc/{pid}/cgroup | cut -d: -f3; }}; cd /sys/fs/cgroup; \
+         cat \"cpuacct$(path '[:,]cpuacct[:,]')/cpuacct.usage\" 2>/dev/null && exit; \
+         sed -n 's/usage_usec \\(.*\\)/\\1000/p' \".$(path '^0:')/cpu.stat\""
+    );
+    let output = lab.node(&["sh", "-c", &script]);
+    let nanos: f64 =
+        String::from_utf8_lossy(&output.stdout).trim().parse().map_err(|_| text(&output))?;
+    Ok(nanos / 1e9)
+}
+
+/// The container pays, root's or not, and is throttled at its limit; the agent has no capability.
+pub fn processor_time_is_burnt_by_the_container(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "baseline"}))?;
+    let root = space.nginx("nginx")?;
+    let limited = unprivileged(&space, &json!({"limits": {"cpu": "200m"}}))?;
+    for (pod, container, share, expected) in [
+        (&root, "nginx", &["--percent", "30%", "--of", "core"][..], 0.3),
+        (&limited, "app", &["--percent", "90%"], 0.18),
+    ] {
+        let main = pod.pid(container)?;
+        let args = [&["burn", "cpu", "-p", &pod.name, "-r", "60"], share].concat();
+        let fault = space.start_with(&args, |line| line.contains("before:"))?;
+        let (start, before) = (Instant::now(), processor_time(lab, &main)?);
+        sleep(Duration::from_millis(1500));
+        let burnt = processor_time(lab, &main)? - before;
+        let used = burnt / start.elapsed().as_secs_f64();
+        let caps = capabilities(lab, pod)?;
+        check!(caps == NONE, "the agent has {caps}");
+        fault.signal("INT")?;
+        let (exit, said) = fault.finish()?;
+        check!(exit == Some(130) && said.contains("clean: ended by request"), "{exit:?} {said}");
+        // Never more than asked for; less on a busy machine.
+        check!(
+            (expected * 0.4..expected * 1.15).contains(&used),
+            "{used} used, {expected} asked for\n{said}"
+        );
+        let after = processor_time(lab, &main)?;
+        sleep(Duration::from_millis(300));
+        check!(processor_time(lab, &main)? - after < 0.1, "it burns on");
+    }
+    let output = space.plugin(&["burn", "cpu", "-p", "hardened", "--workers", "1", "-r", "1"]);
+    check!(output.status.success(), "{}", text(&output));
+    check!(text(&output).contains("throttled for"), "{}", text(&output));
     Ok(())
 }

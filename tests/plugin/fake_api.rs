@@ -427,7 +427,7 @@ where
         tungstenite::Message::binary(bytes)
     };
     let version = "0.1.0".to_owned();
-    stream.send(line(&protocol::Event::Hello { protocol, version })).await?;
+    stream.send(line(&protocol::Event::Hello { protocol, version, pid: 7 })).await?;
     let mut queue = std::collections::VecDeque::new();
     let mut heard = Vec::new();
     loop {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod burn;
 mod carried;
 mod chance;
 mod distribution;
@@ -36,6 +37,7 @@ mod traffic;
 mod words;
 
 pub use address::{BadCidr, Cidr};
+pub use burn::{CpuBurn, CpuLoad, CpuUsage, CpuWhole};
 pub use carried::Carried;
 pub use chance::Chance;
 pub use distribution::{BadDistribution, Distribution, Table};
@@ -43,7 +45,9 @@ pub use endpoint::{BadEndpoint, Endpoint};
 pub use fault::{Fault, NetemFault, Partition, PartitionMode, Plan};
 pub use host::{BadHost, Host, HostName, Peer};
 pub use loss::{FourStates, GilbertElliott, Loss};
-pub use message::{Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Request};
+pub use message::{
+    Backend, Ending, Event, Failure, FailureKind, FaultState, FaultStatus, Phase, Request,
+};
 pub use name::{BadName, FaultId, Interface};
 pub use netem::{BadNetem, Netem};
 pub use percentage::{BadPercentage, Percentage};

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, ProcessInfo, ProcessPlan,
-    ProcessSignal, ProcessStatus, SignalPlan, Traffic,
+    CpuUsage, Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, ProcessInfo,
+    ProcessPlan, ProcessSignal, ProcessStatus, SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -69,6 +69,10 @@ pub enum Event {
         protocol: u16,
         /// Version of the agent's package.
         version: String,
+        /// Its process, in the process namespace of its container. Others of the namespace can be started from the
+        /// same file by `/proc/PID/exe`.
+        #[serde(default)]
+        pid: u32,
     },
     /// What the agent found and chose; nothing has been changed yet.
     Probed {
@@ -98,6 +102,13 @@ pub enum Event {
     Signals {
         /// In the order of their processes' ids.
         signals: Vec<ProcessSignal>,
+    },
+    /// What the container has used of processors, beside or with a fault that burns them.
+    CpuUsed {
+        /// When that was.
+        phase: Phase,
+        /// By its control group.
+        usage: CpuUsage,
     },
     /// The fault is over.
     Ended {
@@ -159,6 +170,28 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+}
+
+/// A time, seen from a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// A moment before it.
+    Before,
+    /// All of its time.
+    During,
+    /// A moment after it.
+    After,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Before => "before",
+            Self::During => "during",
+            Self::After => "after",
+        })
+    }
 }
 
 /// A fault as the kernel holds it.

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultId, FaultState, RunTime, serde_as_text};
+use crate::{CpuBurn, FaultId, FaultState, RunTime, serde_as_text};
 
 /// One fault, on processes of one container, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Processes {
 pub enum ProcessFault {
     /// None of their threads runs.
     Pause,
+    /// Beside them, processor time is used up.
+    BurnCpu(CpuBurn),
 }
 
 /// In a few words.
@@ -47,6 +49,7 @@ impl fmt::Display for ProcessFault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pause => out.write_str("pause"),
+            Self::BurnCpu(burn) => burn.fmt(out),
         }
     }
 }

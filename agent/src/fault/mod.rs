@@ -3,6 +3,7 @@
 //! Everything that is made in the kernel carries the fault's id in its name, and nothing else is ever
 //! deleted.
 
+pub mod burn_cpu;
 pub mod clear;
 pub mod connections;
 pub mod distribution;

@@ -46,7 +46,7 @@ pub struct Container {
     /// The app's process id, outside of its namespace.
     pub pid: Pid,
     pub id: String,
-    groups: Vec<PathBuf>,
+    pub groups: Vec<PathBuf>,
 }
 
 impl Container {
@@ -64,8 +64,7 @@ impl Container {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:08x}{count:08x}0badc0de", std::process::id());
         let groups = make_groups(&id);
-        let join = |group: &PathBuf| format!("echo $$ >{}/cgroup.procs; ", group.display());
-        let join = groups.iter().map(join).collect::<Vec<_>>().concat();
+        let join = join(&groups);
         let line = format!(
             "{join} exec unshare --pid --net --ipc --fork --kill-child --mount-proc sh -c '{script}'"
         );
@@ -86,11 +85,20 @@ impl Container {
 
     /// Starts `serve` beside the app, as in a container of its own.
     pub fn agent(&self) -> Agent {
-        let mut command = Command::new("nsenter");
-        let target = format!("--target={}", self.pid);
-        command.args([&target, "--pid", "--mount", "--net", "--ipc", &agent_path(), "serve"]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut agent = Agent::new(child);
+        self.start("")
+    }
+
+    /// Starts `serve` as in the app's own container.
+    pub fn agent_in_its_group(&self) -> Agent {
+        self.start(&join(&self.groups))
+    }
+
+    fn start(&self, first: &str) -> Agent {
+        let namespaces = format!("nsenter --target={} --pid --mount --net --ipc", self.pid);
+        let line = format!("{first} exec {namespaces} {} serve", agent_path());
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut agent = Agent::new(command.spawn().unwrap());
         agent.hello();
         agent
     }
@@ -158,6 +166,20 @@ impl Drop for Container {
             }
         }
     }
+}
+
+/// Kills an agent of a container's, and not only the command that entered its namespaces.
+pub fn kill_agent(agent: &mut Agent) {
+    let path = format!("/proc/{0}/task/{0}/children", agent.child.id());
+    let pid = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    agent.child.wait().unwrap();
+}
+
+/// What a shell does to join control groups.
+fn join(groups: &[PathBuf]) -> String {
+    let join = |group: &PathBuf| format!("echo $$ >{}/cgroup.procs; ", group.display());
+    groups.iter().map(join).collect::<Vec<_>>().concat()
 }
 
 /// Control groups with that name, of version 2 or else of each hierarchy that a runtime uses.

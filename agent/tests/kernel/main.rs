@@ -8,6 +8,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(target_os = "linux")]
+mod burn;
+#[cfg(target_os = "linux")]
 mod carried;
 #[cfg(target_os = "linux")]
 mod container;
@@ -61,6 +63,7 @@ fn main() -> std::process::ExitCode {
     // Most of the time they wait for packets.
     arguments.test_threads.get_or_insert(4);
     let mut tests = [
+        burn::tests(),
         carried::tests(),
         deaths::tests(),
         delay::tests(),
