@@ -6,6 +6,7 @@
 //! nodes without netem passes what netem passes.
 
 mod deadline;
+mod followed;
 mod image;
 mod install;
 mod kinds;
@@ -155,6 +156,7 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         story::a_partition_cuts_off_its_target_only,
     ),
+    ("targets::a_new_replica_is_hit_too", Node::Native, followed::a_new_replica_is_hit_too),
     (
         "targets::are_late_and_others_are_not",
         Node::Guest,

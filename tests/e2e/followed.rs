@@ -1,0 +1,77 @@
+//! Targets that have no address of their own: a Service, and a name.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    check,
+    lab::{Lab, Pod, apply, kubectl, lab as lab_command, text, wait_for},
+};
+
+/// Whether a connection to port 80 of this address comes about, seen from that pod.
+fn reaches(from: &Pod, address: &str) -> bool {
+    let place = format!("{}/{}", from.namespace, from.name);
+    let connect = format!("exec 3<>/dev/tcp/{address}/80");
+    lab_command(&["pod", &place, "--", "timeout", "5", "bash", "-c", &connect]).status.success()
+}
+
+fn service(namespace: &str, name: &str, headless: bool) -> Value {
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
+    });
+    if headless {
+        service["spec"]["clusterIP"] = json!("None");
+    }
+    service
+}
+
+/// A Service is hit by its own address and by those behind it, a replica that is added half way too; a name by
+/// the address that the pod itself gets for it; and nobody else is.
+pub fn a_new_replica_is_hit_too(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    for (name, headless) in [("db", false), ("cache", true)] {
+        apply(&service(&space.name, name, headless))?;
+    }
+    for name in ["client", "db", "cache", "bystander"] {
+        space.create(name, &json!({}))?;
+    }
+    let client = space.running("client")?;
+    let [db, cache, bystander] = ["db", "cache", "bystander"].map(|name| space.running(name));
+    let (db, cache, bystander) = (db?.address()?, cache?.address()?, bystander?.address()?);
+    let own = ["get", "service", "db", "-n", &space.name, "-o", "jsonpath={.spec.clusterIP}"];
+    let own = String::from_utf8_lossy(&kubectl(&own).stdout).into_owned();
+    // It is the kubelet's word that makes a pod an endpoint.
+    wait_for("the services' endpoints", Duration::from_secs(20), || {
+        let slices = ["get", "endpointslices", "-n", &space.name, "-o", "json"];
+        let slices = String::from_utf8_lossy(&kubectl(&slices).stdout).into_owned();
+        slices.contains(&db) && slices.contains(&cache)
+    })?;
+
+    let nowhere = ["partition", "-p", "client", "--to", "nowhere.invalid", "-r", "60"];
+    let nowhere = space.plugin(&nowhere);
+    check!(nowhere.status.code() == Some(3), "a name that is none: {}", text(&nowhere));
+    check!(text(&nowhere).contains("`nowhere.invalid` cannot be resolved"), "{}", text(&nowhere));
+
+    let flags = ["--to-service", "db", "--to", "cache:80", "--reject", "-r", "60"];
+    let fault = space.start(&[&["partition", "-p", "client"], &flags[..]].concat())?;
+    for (name, address) in [("db", &db), ("the service db", &own), ("cache", &cache)] {
+        check!(!reaches(&client, address), "{name} ({address}) is not hit");
+    }
+    check!(reaches(&client, &bystander), "the bystander is hit");
+    space.create("db-2", &json!({"metadata": {"labels": {"app": "db"}}}))?;
+    let second = space.running("db-2")?.address()?;
+    wait_for("the new replica to be hit", Duration::from_secs(20), || !reaches(&client, &second))?;
+    check!(!reaches(&client, &db) && reaches(&client, &bystander), "not only the new one changed");
+    fault.signal("INT")?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(130) && said.contains("clean: ended by request"), "{exit:?} {said}");
+    check!(said.contains("service db changed: 3 addresses, 1 new"), "{said}");
+    for address in [&db, &second, &cache, &bystander] {
+        check!(reaches(&client, address), "{address} is hit after the end");
+    }
+    Ok(())
+}
