@@ -26,6 +26,7 @@ pub mod lock;
 pub mod netlink;
 pub mod overlap;
 pub mod presence;
+pub mod probe;
 pub mod processes;
 pub mod resolve;
 pub mod retarget;

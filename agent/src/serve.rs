@@ -7,7 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -35,7 +35,9 @@ use crate::{
     lines::{self, Lines},
     lock::Lock,
     netlink::nftables::{Monitor, News},
-    presence, processes,
+    presence,
+    probe::{Place, Prober},
+    processes,
     retarget::Targets,
     role,
     status::{self, Held},
@@ -128,6 +130,7 @@ impl Conversation {
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let place = plan.probe.as_ref().map(Place::find).transpose()?;
         let in_force = match carried::settled(plan.id)? {
             Some(Outcome::Applied) => apply::join(plan, &mut |event| say(&event)),
             Some(Outcome::Left) | None => apply::apply(plan, &mut |event| say(&event)),
@@ -135,8 +138,13 @@ impl Conversation {
         let InForce { mut kernel, label, status, traffic, monitor } = in_force?;
         let targets = Targets::new(plan.id, status.interfaces.clone(), traffic);
         say(&Event::InForce { status });
+        // Without a thread for it, nobody knows when traffic passes again.
+        let prober = place.and_then(|place| Prober::start(place).ok());
         let by = self.wait_for_end(&mut kernel, plan.id, &label, monitor, targets);
-        say(&end(&mut kernel, plan.id, by, &label));
+        let at = Instant::now();
+        let ended = end(&mut kernel, plan.id, by, &label);
+        prober.map(|prober| prober.resumed(at)).iter().for_each(say);
+        say(&ended);
         Ok(())
     }
 

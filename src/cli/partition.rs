@@ -1,6 +1,7 @@
 //! `partition`.
 
 use clap::Args;
+use pod_chaos_protocol::Probe;
 
 use super::{CourseArgs, PodArgs, TrafficArgs, agent::ImageArgs};
 
@@ -35,6 +36,9 @@ pub struct PartitionArgs {
     /// Hit only what opens a TCP connection; those that are open go on
     #[arg(long)]
     pub new_only: bool,
+    /// Try to reach this host and TCP port from the pod meanwhile, and say when that succeeds again
+    #[arg(long, value_name = "HOST:PORT")]
+    pub probe: Option<Probe>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,

@@ -1,6 +1,6 @@
 //! A network fault and how to bring it about, whichever command asks for it.
 
-use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Target, Traffic};
+use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Probe, ProbeHost, Target, Traffic};
 
 use super::{Followed, Image, WarmUp};
 use crate::cli::CourseArgs;
@@ -32,6 +32,7 @@ impl Intent {
                 fault,
                 traffic,
                 replace: false,
+                probe: None,
             },
             image: image.clone(),
             warm_up: course.warm_up,
@@ -44,7 +45,9 @@ impl Intent {
     /// Whether a new agent can have its plan in its arguments: it fits ([`Carried::LENGTH_MAX`]), and there are
     /// no names to be resolved first, for as long as name servers take.
     pub fn fits_arguments(&self) -> bool {
+        let is_name = |probe: &Probe| matches!(probe.host, ProbeHost::Name(_));
         !self.plan.traffic.targets().any(Target::is_open)
+            && !self.plan.probe.as_ref().is_some_and(is_name)
             && serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
     }
 }

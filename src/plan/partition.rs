@@ -20,6 +20,7 @@ impl TryFrom<&PartitionArgs> for Intent {
         });
         let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
         intent.plan.replace = args.traffic.replace;
+        intent.plan.probe.clone_from(&args.probe);
         intent.followed = followed(&args.traffic);
         intent.spare_node = !args.traffic.include_probes;
         Ok(intent)

@@ -67,6 +67,14 @@ pub fn event(name: &PodName, event: &Event) -> String {
             }
             ended
         }
+        Event::Resumed { probe, after_ms, passed_meanwhile } => {
+            let when = after_ms.map_or_else(
+                || format!("{probe} could not be reached again yet"),
+                |ms| format!("{probe} was reached again {ms} ms after the end"),
+            );
+            let hint = "; it was reached meanwhile too: this traffic is not hit";
+            write!(text, "{when}{}", if *passed_meanwhile > 0 { hint } else { "" })
+        }
         Event::Retargeted { target, added, removed, addresses, skipped } => {
             let mut changed = write!(text, "{target} changed: {addresses} addresses");
             for (count, how) in [(*added, "new"), (*removed, "gone")] {

@@ -281,6 +281,30 @@ fn a_partition_says_what_will_be_seen() {
 }
 
 #[test]
+fn a_probe_says_when_traffic_passes_again() {
+    let api = serve(|request| match request {
+        Request::Apply { plan } => {
+            let resumed = |after_ms, passed_meanwhile| Event::Resumed {
+                probe: plan.probe.clone().unwrap(),
+                after_ms,
+                passed_meanwhile,
+            };
+            vec![
+                in_force(request),
+                (0, Some(resumed(Some(12), 0))),
+                (0, Some(resumed(None, 3))),
+                (0, Some(ended(request, Ending::Timer, &[]))),
+                (0, None),
+            ]
+        }
+        other => good(other),
+    });
+    let mut command = plugin_with(&api.kubeconfig);
+    let output = command.args(["partition", "-p", "web", "-r", "1", "--probe", "db:5432"]).output();
+    assert_snapshot!(masked(&seen(&output.unwrap())));
+}
+
+#[test]
 fn a_plan_too_long_for_an_argument_is_not_carried() {
     let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
     let blocks: Vec<_> = (0..2000).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, FaultId, Netem, RunTime, Traffic};
+use crate::{Backend, FaultId, Netem, Probe, RunTime, Traffic};
 
 /// One fault, on one pod, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Plan {
     /// End faults that hit some of the same traffic first, instead of refusing to start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+    /// Try to reach this while it runs, and say when that succeeds again afterwards ([`crate::Event::Resumed`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 /// The kinds of fault.

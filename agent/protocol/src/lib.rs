@@ -26,6 +26,7 @@ mod name;
 mod netem;
 mod percentage;
 mod port;
+mod probe;
 mod process;
 mod rate;
 mod reorder;
@@ -52,6 +53,7 @@ pub use name::{BadName, FaultId, Interface};
 pub use netem::{BadNetem, Netem};
 pub use percentage::{BadPercentage, Percentage};
 pub use port::{BadPorts, Ports, Protocol};
+pub use probe::{BadProbe, Probe, ProbeHost};
 pub use process::{
     BadProcesses, ContainerId, ProcessFault, ProcessInfo, ProcessPattern, ProcessPlan,
     ProcessStatus, Processes,

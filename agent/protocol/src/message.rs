@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CpuUsage, Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, ProcessInfo,
+    CpuUsage, Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, Probe, ProcessInfo,
     ProcessPlan, ProcessSignal, ProcessStatus, SignalPlan, Traffic,
 };
 
@@ -125,6 +125,17 @@ pub enum Event {
         left: Vec<String>,
         /// What went wrong during the clean-up; each step was tried all the same.
         errors: Vec<String>,
+    },
+    /// Whether traffic passes again; said before [`Event::Ended`], if the plan has a probe.
+    Resumed {
+        /// What was tried to reach.
+        probe: Probe,
+        /// How long after the end a connection was begun that came about, in milliseconds; `None` when none did
+        /// for some seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after_ms: Option<u64>,
+        /// How many came about while the fault was in force.
+        passed_meanwhile: u32,
     },
     /// A named target stands for other addresses than before, and the kernel holds them.
     Retargeted {

@@ -9,7 +9,7 @@ use pod_chaos_protocol::{Backend, Ending, Event, FaultState, Partition, Partitio
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{PEER4, PEER6, Pod, apply, partition, revert, status, targets, with},
+    pod::{PEER4, PEER6, Pod, apply, partition, revert, status, targets, until, with},
     requirement::tests,
     services::{
         IN_VAIN, PATIENCE, Services, ask, assert_only_hit, connect, connect_within, echo,
@@ -29,6 +29,7 @@ tests! {
         by_the_timer_when_all_agents_are_killed,
         a_waiting_agent_clears_it,
         says_what_is_in_force,
+        says_when_traffic_passes_again,
         of_another_version_is_left_alone_and_reverted;
 }
 
@@ -294,5 +295,34 @@ fn of_another_version_is_left_alone_and_reverted() {
     let events = pod.ask(&apply(&of_port_80("drop")));
     assert!(matches!(events.last(), Some(Event::Failed { .. })), "{events:?}");
     pod.ask(&revert());
+    pod.assert_clean();
+}
+
+fn says_when_traffic_passes_again() {
+    let (pod, _services) = pod_with_services();
+    // What is tried all the time: of what is hit, and of what is not.
+    for (mode, probe, is_hit) in
+        [("drop", TCP[0], true), ("reject", TCP[1], true), ("reject", BYSTANDERS[0], false)]
+    {
+        let mut plan = of_port_80(mode);
+        plan["probe"] = probe.into();
+        let (mut agent, _) = pod.disrupt(&plan);
+        // It has been tried: what was hit is counted, and of what was not, closed connections are left. The last
+        // of them may seem to be of after the end.
+        let tried = if is_hit {
+            "nft list ruleset | grep 'counter packets [1-9]'".to_owned()
+        } else {
+            format!("[ $(ss -Htn state time-wait dst {probe} | wc -l) -ge 3 ]")
+        };
+        until("a try", || pod.inside.try_run(&tried).status.success().then_some(()));
+        agent.send(&revert());
+        match agent.next() {
+            Some(Event::Resumed { probe: tried, after_ms: Some(_), passed_meanwhile }) => {
+                assert_eq!((tried.to_string(), passed_meanwhile == 0), (probe.to_owned(), is_hit));
+            }
+            other => panic!("{other:?} instead of resumed"),
+        }
+        agent.ended();
+    }
     pod.assert_clean();
 }
