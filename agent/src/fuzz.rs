@@ -8,7 +8,8 @@
 
 use pod_chaos_protocol::{
     Carried, Chance, Cidr, Distribution, Endpoint, Event, Fault, FaultId, Interface, Latency,
-    Link as Rate, Loss, Percentage, Plan, Ports, Protocol, Reorder, Request, RunTime, Share, Slot,
+    Link as Rate, Loss, Peer, Percentage, Plan, Ports, Probe, Protocol, Reorder, Request, RunTime,
+    Share, Slot, Target,
 };
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
         nftables::{self, Expression},
         qdisc, redirect, route, socket_diagnosis,
     },
+    resolve::{self, Resolver},
     sys::packet::VNET_HEADER,
 };
 
@@ -32,7 +34,7 @@ use crate::{
 pub type Door = fn(&[u8]);
 
 /// All there are.
-pub const DOORS: [Door; 5] = [requests, events, labels, netlink, packets];
+pub const DOORS: [Door; 6] = [requests, events, labels, names, netlink, packets];
 
 /// Largest packet of the interface that plans are made for.
 const MTU: u32 = 1500;
@@ -68,7 +70,8 @@ pub fn requests(bytes: &[u8]) {
 }
 
 fn work_out(plan: &Plan) {
-    if plan.traffic.check().is_ok() {
+    // A name that is still to be resolved is nowhere yet.
+    if plan.traffic.check().is_ok() && !plan.traffic.targets().any(Target::is_open) {
         let selection = Selection::new(&plan.traffic);
         assert!(selection.meets(&selection), "{:?} misses itself", plan.traffic);
         let _ = selection.traffic();
@@ -105,6 +108,8 @@ pub fn labels(bytes: &[u8]) {
     parse::<Interface>(text);
     parse::<Cidr>(text);
     parse::<Endpoint>(text);
+    parse::<Peer>(text);
+    parse::<Probe>(text);
     parse::<Ports>(text);
     parse::<Protocol>(text);
     parse::<Share>(text);
@@ -118,6 +123,12 @@ pub fn labels(bytes: &[u8]) {
     // A table of numbers is printed by what it is.
     let _ = (text.parse::<Slot>(), text.parse::<Distribution>());
     let _ = (id_of_any_table(text), id_of_link(text));
+}
+
+/// What name servers answer, and the files of the pod that say who they are.
+pub fn names(bytes: &[u8]) {
+    let _ = Resolver::new(bytes, bytes);
+    resolve::read_any(bytes);
 }
 
 /// What the kernel answers and announces, of each kind.
@@ -164,8 +175,8 @@ mod tests {
     use super::*;
 
     /// Something that is read without fail at each of the doors.
-    const SEEDS: [&[u8]; 9] = [
-        br#"{"request":"apply","plan":{"id":"0badcafe","running-time":"30s","fault":{"netem":{"netem":{"delay":"100ms","jitter":"10ms","loss":"gemodel 1% 10%","rate":"1mbit 20","slot":"1ms 2ms packets 4"}}},"traffic":{"egress":[{"name":"10.0.0.0/8:80-90/tcp","endpoints":["10.0.0.0/8:80-90/tcp"]}],"exclude":[{"name":"x","endpoints":["fd00::/64"]}]}}}"#,
+    const SEEDS: [&[u8]; 10] = [
+        br#"{"request":"apply","plan":{"id":"0badcafe","running-time":"30s","fault":{"netem":{"netem":{"delay":"100ms","jitter":"10ms","loss":"gemodel 1% 10%","rate":"1mbit 20","slot":"1ms 2ms packets 4"}}},"traffic":{"egress":[{"name":"x","endpoints":["10.0.0.0/8:80-90/tcp"]}],"exclude":[{"name":"db","source":{"dns":"db:80"},"endpoints":["fd00::1"]}]}}}"#,
         br#"{"protocol":1,"from":1,"until":9,"plan":{"id":"0badcafe","running-time":"1s","fault":{"partition":{"mode":"drop"}}}}"#,
         br#"{"event":"ended","fault":"0badcafe","by":"timer","ran_ms":1,"packets":2,"left":[],"errors":[]}"#,
         b"v1 netem eth0:net1 from 123456 to 153456 normal/even",
@@ -176,6 +187,8 @@ mod tests {
         b"\0\0\x01\0\x07\0\0\0\x01\0\0\0\0\0\0\0\x09\0\x03\0eth0\0\0\0\0\x0c\0\x12\0\x08\0\x01\0veth",
         // A packet of IPv4 around a datagram, with a checksum to be filled in.
         b"\x01\x01\0\0\0\0\0\x22\0\x06\0\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\0\x45\x02\0\x21\0\0\0\0\x40\x11\0\0\x0a\0\0\x01\x0a\0\0\x02\0\x50\0\x50\0\x0d\0\0hello",
+        // The answer to a question for an address, by an alias.
+        b"\0\x01\x81\x80\0\x01\0\x02\0\0\0\0\x02db\0\0\x01\0\x01\x02db\0\0\x05\0\x01\0\0\0\x1e\0\x03\x01x\0\x01x\0\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\0\0\x01",
     ];
 
     /// Those, with some bytes changed, and cut off.
@@ -215,5 +228,6 @@ mod tests {
         assert!(text(5).parse::<Loss>().is_ok() && text(6).parse::<Slot>().is_ok());
         assert_eq!(link::read(SEEDS[7]).unwrap().kind.as_deref(), Some("veth"));
         assert!(crate::emulate::frame::Ip::find(&SEEDS[8][1 + VNET_HEADER..]).is_some());
+        assert_eq!(resolve::read_any(SEEDS[9]), Some(1));
     }
 }

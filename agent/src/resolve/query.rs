@@ -177,7 +177,7 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 }
 
 /// Reads the answer to this question.
-fn read(server: SocketAddr, question: &[u8], answer: &[u8]) -> Result<Reply, Silence> {
+pub fn read(server: SocketAddr, question: &[u8], answer: &[u8]) -> Result<Reply, Silence> {
     let failed = |why: &dyn std::fmt::Display| {
         Silence::Failed(format!("name server {server} answers with {why}"))
     };
