@@ -31,11 +31,11 @@ tests! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Death {
     /// The agent that has put it in force, by SIGKILL; the one that waits is there.
-    OfItsAgent,
+    ItsAgent,
     /// The one that waits as well.
-    OfAllAgents,
+    AllAgents,
     /// The plugin, or the way to it: nobody speaks to the agent any more.
-    OfThePlugin,
+    ThePlugin,
 }
 
 const RUNNING_TIME: Duration = Duration::from_millis(1500);
@@ -81,8 +81,8 @@ fn deaths_of_the_one_that_does_it_on_the_way_in() {
 /// Each death, on a pod of its own; the fault goes on without its agent or not.
 fn assert_each_ends(plan: &Value, without_agent: bool) {
     thread::scope(|scope| {
-        for death in [Death::OfItsAgent, Death::OfAllAgents, Death::OfThePlugin] {
-            let goes_on = without_agent || death == Death::OfThePlugin;
+        for death in [Death::ItsAgent, Death::AllAgents, Death::ThePlugin] {
+            let goes_on = without_agent || death == Death::ThePlugin;
             scope.spawn(move || assert_ends(plan, death, goes_on));
         }
     });
@@ -109,12 +109,12 @@ fn assert_ends(plan: &Value, death: Death, goes_on: bool) {
     let latest = Instant::now() + RUNNING_TIME + Duration::from_secs(5);
     assert!(!passes(&pod) || start.elapsed() >= RUNNING_TIME, "{death:?}: not in force");
     match death {
-        Death::OfItsAgent => agent.sigkill(),
-        Death::OfAllAgents => {
+        Death::ItsAgent => agent.sigkill(),
+        Death::AllAgents => {
             waiting.sigkill();
             agent.sigkill();
         }
-        Death::OfThePlugin => drop(agent.input.take()),
+        Death::ThePlugin => drop(agent.input.take()),
     }
     if goes_on {
         while !passes(&pod) {
@@ -124,7 +124,7 @@ fn assert_ends(plan: &Value, death: Death, goes_on: bool) {
     } else {
         until("way for packets", || passes(&pod).then_some(()));
     }
-    if death != Death::OfThePlugin {
+    if death != Death::ThePlugin {
         // The one that waits, if it lives, would clear it as well, but takes its time.
         let events = pod.ask(&revert());
         assert!(events.iter().all(|event| !matches!(event, Event::Failed { .. })), "{events:?}");
