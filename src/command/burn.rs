@@ -26,7 +26,7 @@ async fn cpu(connection: &ConnectionArgs, args: &BurnCpuArgs) -> Result<Exit, Er
         fault: ProcessFault::BurnCpu(CpuBurn { load, ramp: args.ramp }),
         capabilities: &[],
         inside: true,
-        warn: &neighbours,
+        check: &|container| unlimited(container, load),
     };
     process::run(connection, wish).await
 }
@@ -46,12 +46,16 @@ fn load(args: &BurnCpuArgs) -> Result<CpuLoad, Error> {
     }
 }
 
-/// Says that others may notice.
-fn neighbours(container: &TargetContainer) -> Option<String> {
+/// Without a limit there is no share of it, and others may notice.
+fn unlimited(container: &TargetContainer, load: CpuLoad) -> Result<Option<String>, Error> {
     let limits = container.container.resources.as_ref().and_then(|all| all.limits.as_ref());
     let limited = limits.is_some_and(|limits| limits.contains_key("cpu"));
     let name = &container.container.name;
-    (!limited).then(|| {
-        format!("warning: container {name} has no limit of processor time: other pods of the node may notice")
-    })
+    let without = format!("container {name} has no limit of processor time");
+    match load {
+        _ if limited => Ok(None),
+        CpuLoad::Share { of: CpuWhole::Limit, .. } => Err(Error::refused(without)
+            .hint("--of core or --of node names another whole, --workers a number of threads")),
+        _ => Ok(Some(format!("warning: {without}: other pods of the node may notice"))),
+    }
 }

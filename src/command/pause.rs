@@ -22,7 +22,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &PauseArgs) -> Result
         fault: ProcessFault::Pause,
         capabilities: CAPABILITIES,
         inside: false,
-        warn: &|container| restart_warning(container, args.course.running_time.as_nanos()),
+        check: &|container| Ok(restart_warning(container, args.course.running_time.as_nanos())),
     };
     process::run(connection, wish).await
 }

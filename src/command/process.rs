@@ -33,8 +33,8 @@ pub(super) struct Wish<'a> {
     pub capabilities: &'a [Capability],
     /// Whether it is carried by a process in the target container itself, which the agent then only brings.
     pub inside: bool,
-    /// What is worth a word before it begins.
-    pub warn: &'a dyn Fn(&TargetContainer) -> Option<String>,
+    /// What the container's spec says against it: a refusal, or what is worth a word before it begins.
+    pub check: &'a dyn Fn(&TargetContainer) -> Result<Option<String>, Error>,
 }
 
 pub(super) async fn run(connection: &ConnectionArgs, wish: Wish<'_>) -> Result<Exit, Error> {
@@ -95,12 +95,13 @@ async fn make_ready(
     let (name, warm_up) = (&wish.target.pod.pod, wish.course.warm_up.duration());
     let pod = cluster.pod(name).await?;
     let (mut container, mut spec) = choose(&pod, wish)?;
+    let warning = (wish.check)(&container)?;
     let matching =
         wish.matching.map_or(String::new(), |pattern| format!(" that match `{pattern}`"));
     let hit = format!("{} of container {}{matching}", wish.what, container.container.name);
     report.note(&format!("pod/{name} to be hit: {hit}"));
     report.note(&format!("pod/{name} to be seen: {}", wish.expectation));
-    if let Some(warning) = (wish.warn)(&container) {
+    if let Some(warning) = warning {
         report.note(&format!("pod/{name} {warning}"));
     }
     let mut session = agent(cluster, name, &pod, &spec, report).await?;

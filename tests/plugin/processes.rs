@@ -155,6 +155,16 @@ fn refuses_what_cannot_be_meant() {
 }
 
 #[test]
+fn a_share_of_no_limit_is_refused_before_an_agent_comes() {
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x"}])));
+    let burn = ["burn", "cpu", "-p", "web", "--percent", "30%", "-r", "3"];
+    let output = plugin_with(&api.kubeconfig).args(burn).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", seen(&output));
+    assert!(seen(&output).contains("container web has no limit of processor time"));
+    assert!(api.changes().is_empty(), "{:?}", api.changes());
+}
+
+#[test]
 fn pods_without_an_agent_of_the_network_need_none_to_be_clean() {
     let dead = json!({"terminated": {"exitCode": 137}});
     let mut pod = pod_of(&json!([{"name": "web", "image": "x"}]));

@@ -48,6 +48,7 @@ pub enum CpuWhole {
 impl fmt::Display for CpuBurn {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.load {
+            CpuLoad::Workers(NonZeroU16::MIN) => out.write_str("burn 1 processor")?,
             CpuLoad::Workers(count) => write!(out, "burn {count} processors")?,
             CpuLoad::Share { percent, of } => {
                 let whole = match of {
