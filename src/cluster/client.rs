@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
     api::ListParams,
-    client::Body,
+    client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use super::{api_error, connect_error};
+use tower::{buffer::BufferLayer, retry::RetryLayer};
+
+use super::{api_error, connect_error, retry::ReadAgain};
 use crate::{
     cli::ConnectionArgs,
     exit::Error,
@@ -24,6 +26,9 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many requests may be on their way before the next one waits.
+const REQUESTS_AT_ONCE: usize = 1024;
 
 /// A cluster, seen through one namespace.
 #[derive(Clone)]
@@ -53,7 +58,11 @@ impl Cluster {
         let named = namespace.is_some();
         let namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
-        let client = Client::try_from(config).map_err(|error| connect_error(&error))?;
+        let service = ClientBuilder::try_from(config).map_err(|error| connect_error(&error))?;
+        // The service itself cannot be cloned, which trying again takes.
+        let shared = BufferLayer::new(REQUESTS_AT_ONCE);
+        let client = service.with_layer(&shared).with_layer(&RetryLayer::new(ReadAgain::default()));
+        let client = client.build();
         Ok(Self { client, namespace, named })
     }
 

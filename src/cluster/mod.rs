@@ -9,6 +9,7 @@ mod inject;
 mod peers;
 mod preflight;
 mod restart;
+mod retry;
 mod role;
 mod session;
 mod target;

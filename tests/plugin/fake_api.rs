@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -70,6 +71,8 @@ pub struct Scenario {
     pub starts_in: Duration,
     /// Whether answers say when they were given.
     pub has_clock: bool,
+    /// How many requests with this method are cut off before they are answered.
+    pub cuts: (Method, usize),
 }
 
 impl Default for Scenario {
@@ -88,6 +91,7 @@ impl Default for Scenario {
             patch_error: None,
             starts_in: Duration::ZERO,
             has_clock: true,
+            cuts: (Method::GET, 0),
         }
     }
 }
@@ -244,14 +248,19 @@ fn json_answer(code: u16, body: &Value) -> Answer {
         .unwrap()
 }
 
-async fn answer(
-    state: Arc<Mutex<State>>,
-    request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
+async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Answer, io::Error> {
     let uri = request.uri().clone();
     let path = uri.path().to_owned();
     let method = request.method().clone();
-    state.lock().unwrap().requests.push(format!("{method} {uri}"));
+    {
+        let mut state = state.lock().unwrap();
+        state.requests.push(format!("{method} {uri}"));
+        let (cut, left) = &mut state.scenario.cuts;
+        if *cut == method && *left > 0 {
+            *left -= 1;
+            return Err(io::Error::other("cut off"));
+        }
+    }
     if path.ends_with("/exec") {
         return Ok(exec(&state, request));
     }

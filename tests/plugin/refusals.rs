@@ -1,6 +1,7 @@
 //! What can't work is refused with a reason and a hint, before anything is touched: exit code 3 and
 //! not one changing request.
 
+use hyper::Method;
 use insta::assert_snapshot;
 use serde_json::json;
 
@@ -25,6 +26,24 @@ fn disrupt(api: &FakeApi) -> std::process::Output {
 #[test]
 fn no_such_pod() {
     assert_snapshot!(refused(Scenario { pod: None, ..Scenario::default() }));
+}
+
+#[test]
+fn a_read_that_is_cut_off_is_asked_again() {
+    let api = FakeApi::serve(Scenario { pod: None, cuts: (Method::GET, 2), ..Scenario::default() });
+    let output = disrupt(&api);
+    assert_eq!(output.status.code(), Some(3), "{}", seen(&output));
+    assert!(seen(&output).contains("not found"), "{}", seen(&output));
+}
+
+#[test]
+fn a_change_that_is_cut_off_is_not_asked_again() {
+    let api = FakeApi::serve(Scenario { cuts: (Method::PATCH, 1), ..Scenario::default() });
+    let output = disrupt(&api);
+    assert_eq!(output.status.code(), Some(1), "{}", seen(&output));
+    let patches = api.requests().into_iter().filter(|request| request.starts_with("PATCH"));
+    assert_eq!(patches.count(), 1);
+    assert!(seen(&output).contains("connection closed before"), "{}", seen(&output));
 }
 
 #[test]
