@@ -3,6 +3,7 @@
 mod agent;
 mod burn;
 mod course;
+mod delete;
 mod disrupt;
 mod faults;
 mod image;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use agent::{InstallArgs, UninstallArgs};
 pub use burn::{BurnCommand, BurnCpuArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
+pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
@@ -69,6 +71,8 @@ pub enum Command {
     Burn(BurnCommand),
     /// End a container's main process, and see it come back
     Kill(Box<KillArgs>),
+    /// Have a pod go, and see another one come
+    Delete(DeleteArgs),
     /// Send a signal to processes of a container
     Signal(Box<SignalArgs>),
     /// Show what is in force, read from the kernel

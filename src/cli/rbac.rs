@@ -22,7 +22,9 @@ pub enum Level {
     Network,
     /// Faults on processes: ClusterRole pod-chaos-process
     Process,
-    /// Both, and ClusterRole pod-chaos, which is made of them
+    /// Whole pods: ClusterRole pod-chaos-pods
+    Pods,
+    /// Each of them, and ClusterRole pod-chaos, which is made of them
     #[default]
     All,
 }

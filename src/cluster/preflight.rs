@@ -11,7 +11,8 @@ use kube::{
 };
 
 use super::{
-    Cluster, Domain, api_error, client::in_time, error::role_hint, inject::ephemeral_patch,
+    Cluster, Domain, RemovedBy, api_error, client::in_time, error::role_hint,
+    inject::ephemeral_patch,
 };
 use crate::{
     exit::{Error, Exit},
@@ -35,8 +36,7 @@ fn reasons_against(pod: &Pod, domain: Domain) -> Vec<(String, &'static str)> {
     let mut reasons = Vec::new();
     let mut add = |why: String, hint| reasons.push((why, hint));
     let spec = pod.spec.clone().unwrap_or_default();
-    let annotations = pod.metadata.annotations.iter().flatten();
-    if annotations.into_iter().any(|(key, _)| key == "kubernetes.io/config.mirror") {
+    if is_static(pod) {
         add(
             "is a static pod: the API server only holds a copy of it, which takes no containers"
                 .to_owned(),
@@ -73,6 +73,48 @@ fn reasons_against(pod: &Pod, domain: Domain) -> Vec<(String, &'static str)> {
         );
     }
     reasons
+}
+
+/// Refuses pods that cannot be made to go.
+pub fn check_can_be_removed(pod: &Pod) -> Result<(), Error> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if is_static(pod) {
+        return Err(Error::refused(format_args!(
+            "pod/{name} is a static pod: its kubelet runs it whatever the API server holds"
+        ))
+        .hint("choose a pod that the API server manages"));
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let refused = Error::refused(format_args!("pod/{name} is being deleted"));
+        return Err(refused.hint("choose its successor"));
+    }
+    Ok(())
+}
+
+fn is_static(pod: &Pod) -> bool {
+    let mut annotations = pod.metadata.annotations.iter().flatten();
+    annotations.any(|(key, _)| key == "kubernetes.io/config.mirror")
+}
+
+/// Asks the API server whether the user may make a pod go.
+pub(super) async fn check_may_remove(
+    cluster: &Cluster,
+    name: &PodName,
+    by: RemovedBy,
+) -> Result<(), Error> {
+    let (verb, subresource) = match by {
+        RemovedBy::Eviction => ("create", Some("eviction")),
+        RemovedBy::Deletion => ("delete", None),
+    };
+    let act = ResourceAttributes {
+        namespace: Some(cluster.namespace().to_owned()),
+        verb: Some(verb.to_owned()),
+        resource: Some("pods".to_owned()),
+        subresource: subresource.map(str::to_owned),
+        name: Some(name.to_string()),
+        ..ResourceAttributes::default()
+    };
+    check_allowed(cluster, &[act]).await
 }
 
 /// What putting in an agent and talking to it needs: verbs on subresources of pods.

@@ -1,6 +1,7 @@
 //! What each subcommand does, step by step.
 
 mod burn;
+mod delete;
 mod disrupt;
 mod fault;
 mod image;
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Pause(args) => Box::pin(pause::run(connection, args)).await,
         Command::Burn(args) => Box::pin(burn::run(connection, &args.what)).await,
         Command::Kill(args) => Box::pin(kill::run(connection, args)).await,
+        Command::Delete(args) => Box::pin(delete::run(connection, args)).await,
         Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,

@@ -2,6 +2,7 @@
 
 mod disruption;
 mod followed;
+mod grace_period;
 mod image;
 mod intent;
 mod name;
@@ -16,6 +17,7 @@ pub use disruption::BadDisruption;
 pub use followed::{
     BadFollowed, Followed, Kind as FollowedKind, Labels, Service, ServicePort as ServicePortName,
 };
+pub use grace_period::GracePeriod;
 pub use image::{BadImage, Image};
 pub use intent::Intent;
 pub use name::{BadName, Namespace, PodName};

@@ -4,7 +4,10 @@ use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
 use super::Told;
-use crate::{cluster::Fate, plan::PodName};
+use crate::{
+    cluster::{Fate, Removed, RemovedBy},
+    plan::PodName,
+};
 
 /// An event with where it happened.
 pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
@@ -30,6 +33,14 @@ pub fn status(namespace: &str, rows: &[(PodName, Told)]) -> Value {
 pub fn fate(namespace: &str, name: &PodName, fate: &Fate) -> Value {
     let mut value = with_place(namespace, name, serde_json::to_value(fate));
     value["event"] = "fate".into();
+    value
+}
+
+/// What became of a pod that was made to go.
+pub fn removed(namespace: &str, name: &PodName, by: RemovedBy, removed: &Removed) -> Value {
+    let mut value = with_place(namespace, name, serde_json::to_value(removed));
+    value["event"] = "removed".into();
+    value["by"] = json!(by);
     value
 }
 

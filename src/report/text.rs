@@ -8,7 +8,10 @@ use pod_chaos_protocol::{
 };
 
 use super::Told;
-use crate::{cluster::Fate, plan::PodName};
+use crate::{
+    cluster::{Fate, Removed, RemovedBy},
+    plan::PodName,
+};
 
 /// An event as one line.
 pub fn event(name: &PodName, event: &Event) -> String {
@@ -125,6 +128,25 @@ pub fn fate(name: &PodName, fate: &Fate) -> String {
         parts.push("stays down".to_owned());
     }
     format!("pod/{name} container {}: {}", fate.container, parts.join(", "))
+}
+
+/// What became of a pod that was made to go, as one line.
+pub fn removed(name: &PodName, by: RemovedBy, removed: &Removed) -> String {
+    let deed = match by {
+        RemovedBy::Eviction => "evicted",
+        RemovedBy::Deletion => "deleted",
+    };
+    let mut parts = vec![deed.to_owned()];
+    parts.push(match removed.gone_after_ms {
+        Some(ms) => format!("gone after {}", seconds(ms)),
+        None => "not gone yet".to_owned(),
+    });
+    if let Some(successor) = &removed.successor {
+        let ready = removed.ready_after_ms.map(|ms| format!("ready after {}", seconds(ms)));
+        let ready = ready.unwrap_or_else(|| "not ready yet".to_owned());
+        parts.push(format!("pod/{successor} in its place {ready}"));
+    }
+    format!("pod/{name} {}", parts.join(", "))
 }
 
 /// A table of faults.

@@ -152,7 +152,7 @@ impl Lab {
 /// A namespace of the test's own.
 pub struct Namespace {
     /// The node of its pods.
-    node: Option<String>,
+    pub node: Option<String>,
     pub name: String,
 }
 

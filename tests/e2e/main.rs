@@ -11,6 +11,7 @@ mod image;
 mod install;
 mod kinds;
 mod lab;
+mod pods;
 mod processes;
 mod refusals;
 mod status;
@@ -130,6 +131,7 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         processes::processor_time_is_burnt_by_the_container,
     ),
+    ("pods::a_deleted_pod_has_a_successor", Node::Native, pods::a_deleted_pod_has_a_successor),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

@@ -30,7 +30,9 @@ fn every_example_is_understood() {
     fs::write(&kubectl, format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n")).unwrap();
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    for line in [lines("network.md"), lines("targets.md"), lines("process.md")].concat() {
+    for line in
+        [lines("network.md"), lines("targets.md"), lines("process.md"), lines("pods.md")].concat()
+    {
         let output = Command::new("sh")
             .args(["-c", &line])
             .current_dir(folder.path())

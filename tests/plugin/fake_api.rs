@@ -280,6 +280,14 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         let mut answer = body.clone();
         answer["status"] = json!({"allowed": !state.scenario.forbidden.contains(&act.as_str())});
         json_answer(201, &answer)
+    } else if path.ends_with("/eviction") || method == Method::DELETE {
+        match &state.scenario.admission {
+            Some((code, body)) => json_answer(*code, body),
+            None => json_answer(
+                201,
+                &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}),
+            ),
+        }
     } else if method == Method::PATCH {
         patch(&mut state, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
     } else if let Some(resource) = followed(&uri) {

@@ -5,6 +5,7 @@
 #[cfg(unix)]
 mod completion;
 #[cfg(unix)]
+mod delete;
 mod docs;
 mod fake_api;
 mod faults;

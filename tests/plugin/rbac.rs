@@ -43,13 +43,16 @@ fn given(role: &Value) -> BTreeSet<String> {
 fn prints_the_roles_of_a_level_which_one_role_unites() {
     let network = printed(&["--level", "network"]);
     let process = printed(&["--level", "process"]);
+    let pods = printed(&["--level", "pods"]);
+    assert_eq!(names(&pods), ["pod-chaos-pods"]);
     assert_eq!(names(&network), ["pod-chaos-network"]);
     assert_eq!(names(&process), ["pod-chaos-process"]);
     let all = printed(&[]);
-    assert_eq!(names(&all), ["pod-chaos-network", "pod-chaos-process", "pod-chaos"]);
-    assert_eq!(all[..2], [network, process].concat());
-    let selected = &all[2]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
-    for role in &all[..2] {
+    let each = ["pod-chaos-network", "pod-chaos-process", "pod-chaos-pods"];
+    assert_eq!(names(&all), [&each[..], &["pod-chaos"]].concat());
+    assert_eq!(all[..3], [network, process, pods].concat());
+    let selected = &all[3]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
+    for role in &all[..3] {
         assert_eq!(role["metadata"]["labels"], *selected);
     }
 }
@@ -75,6 +78,8 @@ fn the_roles_give_what_the_plugin_uses_and_no_more() {
     ];
     let set = |used: &[&str]| used.iter().map(|act| (*act).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(given(&printed(&["--level", "process"])[0]), set(&every_fault));
+    let pods = ["create pods/eviction", "delete pods", "get pods", "list pods"];
+    assert_eq!(given(&printed(&["--level", "pods"])[0]), set(&pods));
     let network = [&every_fault[..], &followed].concat();
     assert_eq!(given(&printed(&["--level", "network"])[0]), set(&network));
 }

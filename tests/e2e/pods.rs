@@ -1,0 +1,85 @@
+//! Faults on whole pods.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    check,
+    lab::{Lab, Namespace, Outcome, apply, kubectl, text, wait_for},
+};
+
+/// Names and ids of the pods of that app, but for those that end.
+fn pods(space: &Namespace, app: &str) -> Outcome<Vec<(String, String)>> {
+    let label = format!("app={app}");
+    let output = kubectl(&["get", "pods", "-n", &space.name, "-l", &label, "-o", "json"]);
+    let list: Value = serde_json::from_slice(&output.stdout)?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    let live = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let text = |pod: &Value, key: &str| pod["metadata"][key].as_str().unwrap_or("").to_owned();
+    Ok(live.map(|pod| (text(pod, "name"), text(pod, "uid"))).collect())
+}
+
+/// A budget keeps a pod; without it, it goes and another one comes; what nothing brings back is left alone.
+pub fn a_deleted_pod_has_a_successor(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let (labels, container) = (
+        json!({"app": "web"}),
+        json!({"name": "nginx", "image": "localhost/nginx:lab", "imagePullPolicy": "IfNotPresent"}),
+    );
+    apply(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": space.name},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"nodeName": space.node, "terminationGracePeriodSeconds": 1, "containers": [container]},
+        }},
+    }))?;
+    apply(&json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web", "namespace": space.name},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
+    }))?;
+    space.create("lonely", &json!({}))?;
+    wait_for("the deployment's pod", Duration::from_secs(60), || {
+        pods(&space, "web").is_ok_and(|pods| pods.len() == 1)
+    })?;
+    let before = pods(&space, "web")?;
+    let [(name, _)] = &before[..] else { return Err(format!("{before:?}").into()) };
+    space.running(name)?;
+    // The budget counts the pod by what its controller has seen.
+    let budget =
+        ["get", "pdb", "web", "-n", &space.name, "-o", "jsonpath={.status.currentHealthy}"];
+    wait_for("the budget to count the pod", Duration::from_secs(20), || {
+        kubectl(&budget).stdout == b"1"
+    })?;
+
+    let kept = space.plugin(&["delete", "-p", name]);
+    check!(kept.status.code() == Some(3), "a budget was passed over: {}", text(&kept));
+    check!(text(&kept).contains("disruption budget"), "{}", text(&kept));
+    check!(pods(&space, "web")? == before, "the pod was touched");
+
+    let gone = space.plugin(&["delete", "-p", name, "--force", "-o", "json"]);
+    check!(gone.status.success(), "{}", text(&gone));
+    let after = pods(&space, "web")?;
+    let [(successor, uid)] = &after[..] else { return Err(format!("{after:?}").into()) };
+    check!(*uid != before[0].1, "it is the same pod");
+    let said: Value = serde_json::from_slice(&gone.stdout)?;
+    check!(said["by"] == "deletion" && said["successor"] == **successor, "{said}");
+    let ready = ["wait", "--for=condition=Ready", "-n", &space.name, "--timeout=0s"];
+    let ready = kubectl(&[&ready[..], &[&format!("pod/{successor}")]].concat());
+    check!(ready.status.success(), "its successor is not ready: {}", text(&ready));
+
+    let output = kubectl(&["delete", "pdb", "web", "-n", &space.name]);
+    check!(output.status.success(), "{}", text(&output));
+    let evicted = space.plugin(&["delete", "-p", successor]);
+    check!(evicted.status.success(), "{}", text(&evicted));
+    check!(text(&evicted).contains("evicted, gone after"), "{}", text(&evicted));
+    check!(pods(&space, "web")? != after, "it is the same pod");
+
+    let lonely = space.plugin(&["delete", "-p", "lonely"]);
+    check!(lonely.status.code() == Some(3), "{}", text(&lonely));
+    check!(pods(&space, "lonely")?.len() == 1, "it was touched");
+    Ok(())
+}
