@@ -13,7 +13,8 @@ use pod_chaos_protocol::{
 use crate::{
     apply::take_lock,
     error::failure,
-    fault::{gate, selection::Selection},
+    fault::{connections, gate, selection::Selection},
+    interface,
     kernel::Kernel,
     overlap,
     resolve::{
@@ -29,6 +30,8 @@ pub struct Targets {
     id: FaultId,
     interfaces: Vec<Interface>,
     traffic: Traffic,
+    /// Whether open connections to what is added are to be ended.
+    kill: bool,
     refresh: Option<Refresh>,
     /// Those that another fault hits, as far as that has been said.
     skipped: Vec<Endpoint>,
@@ -42,8 +45,9 @@ enum Former {
 }
 
 impl Targets {
-    /// Of this fault, which hits that traffic. Names in it are resolved again from now on.
-    pub fn new(id: FaultId, interfaces: Vec<Interface>, traffic: Traffic) -> Self {
+    /// Of this fault, which hits that traffic and may `kill` its connections. Names in it are resolved again from
+    /// now on.
+    pub fn new(id: FaultId, interfaces: Vec<Interface>, traffic: Traffic, kill: bool) -> Self {
         let mut hosts: Vec<Host> = Vec::new();
         for target in traffic.targets() {
             if let Source::Dns(host) = &target.source
@@ -54,7 +58,7 @@ impl Targets {
         }
         // Without a thread for it, what was resolved stays as it is.
         let refresh = if hosts.is_empty() { None } else { Refresh::start(hosts).ok() };
-        Self { id, interfaces, traffic, refresh, skipped: Vec::new() }
+        Self { id, interfaces, traffic, kill, refresh, skipped: Vec::new() }
     }
 
     /// Readable when there is something for [`Self::resolved`].
@@ -66,13 +70,13 @@ impl Targets {
     pub fn resolved(&mut self, kernel: &mut Kernel) -> Vec<Event> {
         let news = self.refresh.as_mut().map(Refresh::news).unwrap_or_default();
         news.into_iter()
-            .filter_map(|news| match news {
+            .flat_map(|news| match news {
                 News::Addresses(host, addresses) => {
                     let found = resolve::endpoints(&host, addresses);
                     self.change(kernel, &host.to_string(), &found, Former::Stay)
                 }
                 News::Nothing(host, message) => {
-                    Some(Event::Kept { target: host.to_string(), message })
+                    vec![Event::Kept { target: host.to_string(), message }]
                 }
             })
             .collect()
@@ -84,7 +88,7 @@ impl Targets {
         kernel: &mut Kernel,
         target: &str,
         endpoints: &[Endpoint],
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         self.change(kernel, target, endpoints, Former::Go)
     }
 
@@ -94,12 +98,14 @@ impl Targets {
         name: &str,
         found: &[Endpoint],
         former: Former,
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         match self.try_change(kernel, name, found, former) {
-            Ok(event) => event,
+            Ok(events) => events,
             // It has just ended, which is said in another place.
-            Err(failure) if failure.kind == FailureKind::Gone => None,
-            Err(failure) => Some(Event::Kept { target: name.to_owned(), message: failure.message }),
+            Err(failure) if failure.kind == FailureKind::Gone => Vec::new(),
+            Err(failure) => {
+                vec![Event::Kept { target: name.to_owned(), message: failure.message }]
+            }
         }
     }
 
@@ -109,7 +115,7 @@ impl Targets {
         name: &str,
         found: &[Endpoint],
         former: Former,
-    ) -> Result<Option<Event>, Failure> {
+    ) -> Result<Vec<Event>, Failure> {
         let is_it = |target: &Target| target.name == name && !target.source.is_literal();
         let Some(known) = self.traffic.targets().find(|target| is_it(target)) else {
             let message = format!("fault {} has no target `{name}` that could change", self.id);
@@ -120,7 +126,7 @@ impl Targets {
         let new = found.iter().filter(|one| !known.endpoints.contains(one)).cloned();
         let new: Vec<_> = new.collect();
         if new.is_empty() && removed == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let _lock = take_lock()?;
         let others = status::scan(kernel)?;
@@ -142,13 +148,33 @@ impl Targets {
             || !added.is_empty()
             || skipped.iter().any(|one| !self.skipped.contains(one));
         self.skipped.clone_from(&skipped);
-        Ok(is_news.then(|| Event::Retargeted {
+        let retargeted = is_news.then(|| Event::Retargeted {
             target: name.to_owned(),
             added: added.len(),
             removed,
             addresses: addresses.unwrap_or_default(),
             skipped,
-        }))
+        });
+        let mut events = Vec::from_iter(retargeted);
+        if self.kill && !added.is_empty() {
+            events.push(self.kill(kernel, name, &self.only(&is_it, &added)));
+        }
+        Ok(events)
+    }
+
+    /// Ends the open connections of this traffic, which is what has been added to a target.
+    fn kill(&self, kernel: &mut Kernel, target: &str, traffic: &Traffic) -> Event {
+        let killed = interface::choose(kernel, &self.interfaces).and_then(|interfaces| {
+            let links: Vec<_> = interfaces.iter().map(|(_, link)| link.index).collect();
+            connections::kill(kernel, &Selection::new(traffic), &links)
+        });
+        match killed {
+            Ok(connections) => Event::Killed { connections },
+            Err(failure) => {
+                let message = format!("of what is new, open connections go on: {failure}");
+                Event::Kept { target: target.to_owned(), message }
+            }
+        }
     }
 
     /// Whether one of these faults hits what this endpoint would add.
@@ -158,14 +184,22 @@ impl Targets {
         is_it: &dyn Fn(&Target) -> bool,
         endpoint: &Endpoint,
     ) -> bool {
+        let alone = self.only(is_it, std::slice::from_ref(endpoint));
+        !overlap::find(others, self.id, &self.interfaces, &alone).is_empty()
+    }
+
+    /// What these endpoints add where that target is named.
+    fn only(&self, is_it: &dyn Fn(&Target) -> bool, endpoints: &[Endpoint]) -> Traffic {
         let mut alone = self.traffic.clone();
         for peers in [&mut alone.egress, &mut alone.ingress] {
             let named = peers.as_ref().is_some_and(|peers| peers.0.iter().any(is_it));
             match peers {
-                Some(peers) if named => peers.0 = vec![endpoint.clone().into()],
+                Some(peers) if named => {
+                    peers.0 = endpoints.iter().cloned().map(Target::from).collect();
+                }
                 peers => *peers = None,
             }
         }
-        !overlap::find(others, self.id, &self.interfaces, &alone).is_empty()
+        alone
     }
 }

@@ -19,7 +19,9 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
     },
 };
-use pod_chaos_protocol::{Ending, Event, Failure, FailureKind, FaultId, PROTOCOL, Plan, Request};
+use pod_chaos_protocol::{
+    Ending, Event, Failure, FailureKind, Fault, FaultId, PROTOCOL, Plan, Request,
+};
 
 use crate::{
     apply::{self, InForce, LOCK_PATIENCE, take_lock},
@@ -136,7 +138,8 @@ impl Conversation {
             Some(Outcome::Left) | None => apply::apply(plan, &mut |event| say(&event)),
         };
         let InForce { mut kernel, label, status, traffic, monitor } = in_force?;
-        let targets = Targets::new(plan.id, status.interfaces.clone(), traffic);
+        let kill = matches!(&plan.fault, Fault::Partition(fault) if fault.kill_connections);
+        let targets = Targets::new(plan.id, status.interfaces.clone(), traffic, kill);
         say(&Event::InForce { status });
         // Without a thread for it, nobody knows when traffic passes again.
         let prober = place.and_then(|place| Prober::start(place).ok());

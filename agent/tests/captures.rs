@@ -13,12 +13,14 @@ use pod_chaos_agent::{
         gate::{Fate, Gate, Way},
         label::{Kind, Label, Shapes},
         netem::Plan,
+        prio,
         selection::Selection,
     },
     netlink::{
         Message, attribute, link,
         nftables::{Family, TableId, delete_table, flush_set},
-        qdisc,
+        qdisc::{self, Handle},
+        redirect,
     },
 };
 use pod_chaos_protocol::{Direction, FaultId, Netem, Traffic};
@@ -113,7 +115,38 @@ fn options(message: &Message) -> &[u8] {
 
 #[test]
 fn qdiscs_are_deleted_as_tc_deletes_them() {
-    assert_same(&qdisc::delete_root(LINK), "qdisc-delete-root.txt");
+    assert_same(&qdisc::delete(LINK, Handle::qdisc(0x7062)), "qdisc-delete.txt");
+}
+
+#[test]
+fn the_queues_of_an_interface_are_made_as_tc_makes_them() {
+    let qdiscs = prio::Plan::new(plan()).unwrap().qdiscs(1500);
+    let message = |kind: &str| {
+        let (parent, handle, options) =
+            qdiscs.iter().find(|(.., options)| options.kind() == kind).unwrap();
+        qdisc::add(LINK, *parent, *handle, options)
+    };
+    assert_same(&message("pfifo"), "qdisc-pfifo.txt");
+    let (ours, theirs) = (message("prio"), single("qdisc-prio.txt"));
+    assert_eq!(ours.body[..20], theirs.body[..20], "struct tcmsg");
+    // Behind struct tc_prio_qopt tc has an attribute without a value, TCA_OPTIONS, which means nothing.
+    assert_eq!([options(&ours), &[4, 0, 2, 0]].concat(), options(&theirs));
+}
+
+#[test]
+fn packets_are_handed_back_as_tc_has_them_redirected() {
+    assert_same(&redirect::prepare(LINK), "qdisc-clsact.txt");
+    let (ours, theirs) = (redirect::receive(LINK, TARGET), single("filter-mirred.txt"));
+    assert_eq!((ours.kind, &ours.body[..20]), (theirs.kind, &theirs.body[..20]), "struct tcmsg");
+    // In another order: TCA_U32_SEL, and TCA_U32_ACT with one action.
+    let parts = |message| {
+        let [selector, actions] =
+            [5, 7].map(|kind| attribute::find(options(message), kind).unwrap().to_vec());
+        let [(1, action)] = &attributes(&actions)[..] else { panic!("{actions:?}") };
+        let [kind, options] = [1, 2].map(|kind| attribute::find(action, kind).unwrap().to_vec());
+        (selector, kind, attributes(&options))
+    };
+    assert_eq!(parts(&ours), parts(&theirs));
 }
 
 fn attributes(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
@@ -329,6 +362,12 @@ fn every_condition_is_made_as_nft_makes_it() {
 fn a_refusal_and_a_share_of_connections_are_made_as_nft_makes_them() {
     let traffic = json!({ "egress": null, "ingress": [], "sample": { "connections": "30%" } });
     assert_same_table(&gate(Kind::Partition, traffic, false, Fate::Refused), "table-reject.txt");
+}
+
+#[test]
+fn the_gate_of_an_interfaces_queues_is_made_as_nft_makes_it() {
+    let gate = gate(Kind::Prio, json!({}), false, Fate::Queued(0x7062_0004));
+    assert_same_table(&gate, "table-prio.txt");
 }
 
 #[test]

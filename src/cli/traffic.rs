@@ -33,6 +33,10 @@ pub struct TrafficArgs {
     /// Hit what leaves for this service, and for what is behind it; followed; repeatable
     #[arg(long, value_name = "NAME[:PORT]")]
     pub to_service: Vec<Service>,
+    /// Hit what comes from this service, or from what is behind it; followed; repeatable
+    #[arg(long, value_name = "NAME[:PORT]")]
+    pub from_service: Vec<Service>,
+
     /// Spare this service, and what is behind it; followed; repeatable
     #[arg(long, value_name = "NAME[:PORT]")]
     pub exclude_service: Vec<Service>,

@@ -103,7 +103,7 @@ fn offered(arg: &Arg) -> Option<What> {
         "pod" => What::Pods,
         "container" => What::Containers,
         "namespace" | "peer-namespace" => What::Namespaces,
-        "to-service" | "exclude-service" => What::Services,
+        "to-service" | "from-service" | "exclude-service" => What::Services,
         "context" => What::Contexts,
         "cluster" => What::Clusters,
         "user" => What::Users,

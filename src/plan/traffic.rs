@@ -36,7 +36,7 @@ pub enum BadTrafficFlags {
 pub fn traffic(args: &TrafficArgs, default: DirectionFlag) -> Result<Traffic, BadTrafficFlags> {
     use DirectionFlag::{Both, Egress, Ingress};
     let to = targets(args, &args.to, &args.to_pods, &args.to_service);
-    let from = targets(args, &args.from, &args.from_pods, &[]);
+    let from = targets(args, &args.from, &args.from_pods, &args.from_service);
     if args.peer_namespace.is_some() && followed(args).is_empty() {
         return Err(BadTrafficFlags::NoPeers);
     }
@@ -92,7 +92,7 @@ pub fn followed(args: &TrafficArgs) -> Vec<Followed> {
     let mut all: Vec<Followed> = Vec::new();
     for one in [
         some_followed(args, &args.to_pods, &args.to_service),
-        some_followed(args, &args.from_pods, &[]),
+        some_followed(args, &args.from_pods, &args.from_service),
         some_followed(args, &args.exclude_pods, &args.exclude_service),
     ]
     .concat()
@@ -143,6 +143,10 @@ mod tests {
             (
                 "--to 10.0.0.1 --to-service db:5432 --exclude-pods app=x --peer-namespace prod",
                 "egress to 10.0.0.1, service db:5432 in prod, not pods app=x in prod",
+            ),
+            (
+                "--to-pods app=web --from-service db:5432",
+                "egress to pods app=web and ingress from service db:5432",
             ),
             ("--direction both", "egress and ingress"),
             ("--to 10.0.0.1", "egress to 10.0.0.1"),

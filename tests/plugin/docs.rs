@@ -51,6 +51,51 @@ fn every_example_is_understood() {
     }
 }
 
+/// The flags below these headings of a command's help.
+fn flags(command: &str, headings: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-pod_chaos"))
+        .args([command, "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let mut within = false;
+    let mut flags = Vec::new();
+    for line in help.lines() {
+        if let Some(heading) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
+            within = headings.contains(&heading);
+        } else if within && line.trim_start().starts_with('-') {
+            // Values that a flag can have are listed likewise.
+            let long = line.split_whitespace().find(|word| word.starts_with("--"));
+            flags.extend(long.map(|long| long.trim_end_matches(',').to_owned()));
+        }
+    }
+    assert!(!flags.is_empty(), "{help}");
+    flags
+}
+
+#[test]
+fn every_flag_of_a_network_fault_has_an_example() {
+    let examples = [lines("network.md"), lines("targets.md")].concat().join(" ");
+    let words: Vec<_> = examples.split(' ').collect();
+    // The short ones are what people type.
+    let short = [("--delay", "-d"), ("--variation", "-v"), ("--iface", "-i")];
+    let shown = |flag: &str| {
+        words.contains(&flag)
+            || short.iter().any(|(long, short)| *long == flag && words.contains(short))
+    };
+    for flag in [
+        flags("disrupt", &["Delay", "Loss and damage", "Link", "Traffic"]),
+        flags("partition", &["Traffic"]),
+        ["--drop", "--reject", "--kill-connections", "--new-only", "--probe"]
+            .map(str::to_owned)
+            .to_vec(),
+    ]
+    .concat()
+    {
+        assert!(shown(&flag), "no example of {flag}");
+    }
+}
+
 fn program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -179,11 +179,6 @@ pub fn ask_for(link: i32, kind: &str) -> Message {
     Message::new(RTM_NEWQDISC, &header(link, Handle::ANY, Handle::ROOT), &attributes).create()
 }
 
-/// Deletes the root qdisc, and those below it.
-pub fn delete_root(link: i32) -> Message {
-    Message::new(RTM_DELQDISC, &header(link, Handle::ANY, Handle::ROOT), &Attributes::new())
-}
-
 /// Deletes the root qdisc and those below it, if it has this handle.
 pub fn delete(link: i32, handle: Handle) -> Message {
     Message::new(RTM_DELQDISC, &header(link, handle, Handle::ROOT), &Attributes::new())

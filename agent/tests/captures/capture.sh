@@ -57,7 +57,13 @@ netem slot-fixed limit 1000 slot 800us
 netem slot-table limit 1000 slot distribution steps 1ms 100us packets 2
 netem all limit 1000 delay 100ms 10ms 25% distribution steps loss gemodel 1% 10% ecn \
   duplicate 1% corrupt 0.1% reorder 25% rate 1mbit slot 800us 1ms
-capture qdisc-delete-root.txt tc qdisc del dev $LINK root
+tc qdisc del dev $LINK root
+capture qdisc-prio.txt tc qdisc add dev $LINK root handle 7062: prio bands 4 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1
+capture qdisc-pfifo.txt tc qdisc add dev $LINK parent 7062:1 pfifo limit 1000
+capture qdisc-delete.txt tc qdisc del dev $LINK root handle 7062:
+capture qdisc-clsact.txt tc qdisc add dev $LINK clsact
+capture filter-mirred.txt tc filter add dev $LINK egress protocol all prio 1 u32 match u32 0 0 \
+  action mirred ingress redirect dev eth0
 capture table.txt nft "
   table netdev pod-chaos-0badcafe {
     comment \"v1 netem eth0 from 1000 to 6000\"
@@ -197,6 +203,26 @@ capture table-reject.txt nft "
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto sample-ingress
+    }
+  }"
+nft delete table inet pod-chaos-0badcafe
+capture table-prio.txt nft "
+  table inet pod-chaos-0badcafe {
+    comment \"v1 prio eth0 from 1000 to 6000\"
+    set live {
+      type ether_type
+      flags timeout
+      elements = { ip timeout 5s, ip6 timeout 5s }
+    }
+    chain hit-egress {
+      counter meta priority set 7062:4
+    }
+    chain egress {
+      type filter hook postrouting priority 0; policy accept;
+      oif != eth0 accept
+      meta l4proto 58 @th,0,8 133-137 accept
+      meta protocol != @live accept
+      goto hit-egress
     }
   }"
 nft delete table inet pod-chaos-0badcafe

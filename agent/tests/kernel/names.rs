@@ -1,6 +1,11 @@
 //! Targets that are known by name: names that are resolved as the pod does, and again while the fault runs; pods
 //! and Services, of which the plugin tells.
 
+use std::{
+    io::{ErrorKind, Read},
+    time::{Duration, Instant},
+};
+
 use pod_chaos_protocol::{Event, FailureKind};
 use serde_json::{Value, json};
 
@@ -11,7 +16,7 @@ use crate::{
         targets, with,
     },
     requirement::tests,
-    services::{IN_VAIN, PATIENCE, Services, passes_within},
+    services::{IN_VAIN, PATIENCE, Services, connect, echo, passes_within},
 };
 
 tests! {
@@ -24,7 +29,9 @@ tests! {
         a_name_server_that_falls_silent_changes_nothing,
         the_plugin_says_what_its_targets_stand_for,
         what_another_fault_hits_is_left_to_it,
-        sets_follow_whatever_changes;
+        sets_follow_whatever_changes,
+        changes_leave_the_deadline_alone,
+        connections_to_what_is_added_are_ended;
 }
 
 const ID: &str = "00000001";
@@ -393,4 +400,85 @@ fn sets_follow_whatever_changes() {
         }
         end(&mut agent);
     }
+}
+
+/// What is added and taken away does not touch the timer of the fault, nor is the timer started anew for it: the
+/// kernel ends it when it was to, the last change included, and nobody else does.
+fn changes_leave_the_deadline_alone() {
+    const TIME: Duration = Duration::from_millis(1_800);
+    let (pod, _services, _names) = pod_with_names();
+    let plan =
+        with(partition(ID, "1800ms", "drop"), &json!({ "egress": [of_the_plugin(&["10.9.0.3"])] }));
+    let start = Instant::now();
+    let (mut agent, _) = pod.disrupt(&plan);
+    let (mut held, mut left) = (1, TIME);
+    for digits in [&[3, 4][..], &[2, 4], &[4], &[2, 3, 4], &[4]] {
+        let endpoints: Vec<_> = digits.iter().map(|digit| format!("10.9.0.{digit}")).collect();
+        agent.send(&retarget(&endpoints.iter().map(String::as_str).collect::<Vec<_>>()));
+        let (added, removed, addresses) = retargeted(&mut agent);
+        assert_eq!((held + added - removed, addresses), (digits.len(), digits.len()));
+        held = addresses;
+        // A slow kernel has no time for all of them.
+        if start.elapsed() > TIME / 2 {
+            break;
+        }
+        let live = pod.inside.run(&format!("nft list set netdev pod-chaos-{ID} live"));
+        let remaining: Vec<_> =
+            live.match_indices("expires ").map(|(at, _)| expires(&live[at..])).collect();
+        assert_eq!(live.matches("timeout 1s800ms").count(), 2, "{live}");
+        assert!(
+            remaining.len() == 2 && remaining.iter().all(|one| *one < left),
+            "{left:?}: {live}"
+        );
+        left = remaining[0].max(remaining[1]);
+    }
+    agent.sigkill();
+    assert!(passes(&pod.inside, "ping 10.9.0.5"));
+    while !passes_within(Duration::from_millis(100), &pod.inside, "ping 10.9.0.4") {
+        assert!(start.elapsed() < 5 * TIME, "it never ended");
+    }
+    assert!(start.elapsed() >= TIME, "it ended after {:?}", start.elapsed());
+}
+
+/// The time in words like `expires 1s20ms`.
+fn expires(text: &str) -> Duration {
+    let word = text.split(|c: char| c.is_whitespace() || c == ',').nth(1).unwrap();
+    let (seconds, rest) =
+        word.split_once('s').filter(|(before, _)| !before.ends_with('m')).unwrap_or(("0", word));
+    let milliseconds = rest.strip_suffix("ms").unwrap_or("0");
+    Duration::from_millis(
+        seconds.parse::<u64>().unwrap() * 1000 + milliseconds.parse::<u64>().unwrap(),
+    )
+}
+
+fn connections_to_what_is_added_are_ended() {
+    let (pod, _services, _names) = pod_with_names();
+    let mut open =
+        [3, 4, 5].map(|digit| connect(&pod.inside, &format!("10.9.0.{digit}:80")).unwrap());
+    for stream in &mut open {
+        echo(stream).unwrap();
+    }
+    let mut plan =
+        with(partition(ID, "60s", "drop"), &json!({ "egress": [of_the_plugin(&["10.9.0.3"])] }));
+    plan["fault"]["partition"]["kill-connections"] = true.into();
+    let mut agent = pod.serve(&apply(&plan));
+    let killed = |agent: &mut Agent| match agent.next() {
+        Some(Event::Killed { connections }) => connections,
+        other => panic!("{other:?} instead of killed"),
+    };
+    assert!(matches!(agent.next(), Some(Event::Probed { .. })));
+    assert_eq!(killed(&mut agent), 1);
+    assert!(matches!(agent.next(), Some(Event::InForce { .. })));
+    echo(&mut open[1]).unwrap();
+    agent.send(&retarget(&["10.9.0.3", "10.9.0.4"]));
+    assert_eq!((retargeted(&mut agent), killed(&mut agent)), ((1, 0, 2), 1));
+    for stream in &mut open[..2] {
+        assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    }
+    echo(&mut open[2]).unwrap();
+    // Nor is anything ended when an address goes.
+    agent.send(&retarget(&["10.9.0.3"]));
+    assert_eq!(retargeted(&mut agent), (0, 1, 1));
+    echo(&mut open[2]).unwrap();
+    end(&mut agent);
 }

@@ -11,7 +11,7 @@ use pod_chaos_protocol::{Backend, Event, FailureKind, Netem};
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{Agent, PEER4, Pod, apply, backend, failure, plan_of, revert, status},
+    pod::{Agent, PEER4, Pod, apply, backend, failure, plan_of, revert, status, until},
     requirement::{self, tests},
 };
 
@@ -20,6 +20,7 @@ tests! {
         what_makes_no_sense_is_refused;
     Netem:
         each_is_what_tc_makes_of_it,
+        each_counts_what_that_of_tc_counts,
         combinations_are_what_tc_makes_of_them;
     Netem alone:
         shapes_are_like_those_of_tc;
@@ -241,6 +242,65 @@ fn combinations_are_what_tc_makes_of_them() {
              slot 800us 1ms packets 20 bytes 60000",
         ),
     ]);
+}
+
+/// What netem on this link has counted once it has dealt with so many packets and holds none.
+fn counted(pod: &Pod, link: &str, packets: u64) -> Value {
+    until("end of what netem holds", || {
+        let qdiscs = pod.inside.json(&format!("tc -j -s qdisc show dev {link}"));
+        let netem = qdiscs.as_array()?.iter().find(|qdisc| qdisc["kind"] == "netem")?;
+        let count = |what: &str| netem[what].as_u64();
+        let is_over = count("packets")? + count("drops")? >= packets && count("qlen")? == 0;
+        let all = ["bytes", "packets", "drops", "overlimits", "requeues", "backlog"];
+        is_over
+            .then(|| all.map(|what| (what.to_owned(), netem[what].clone())).into_iter().collect())
+    })
+}
+
+/// The same packets, by the agent and by hand: of what throws no dice.
+fn each_counts_what_that_of_tc_counts() {
+    const COUNT: usize = 20;
+    let pod = quiet_pod();
+    let send = || {
+        let send = || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            for size in (100..).step_by(40).take(COUNT) {
+                // The other end has nobody who listens there.
+                let _ = socket.send_to(&vec![0; size], (PEER4, 9));
+            }
+        };
+        pod.inside.spawn(send).join().unwrap();
+    };
+    for (netem, words, packets) in [
+        (json!({ "delay": "10ms" }), "delay 10ms", COUNT),
+        (json!({ "delay": "10ms", "jitter": "5ms" }), "delay 10ms 5ms", COUNT),
+        (json!({ "loss": "100%" }), "loss 100%", COUNT),
+        (json!({ "loss": "100%", "ecn": true }), "loss 100% ecn", COUNT),
+        (json!({ "duplicate": "100%" }), "duplicate 100%", 2 * COUNT),
+        (json!({ "corrupt": "100%" }), "corrupt 100%", COUNT),
+        (
+            json!({ "delay": "10ms", "reorder": "100% gap 3" }),
+            "delay 10ms reorder 100% gap 3",
+            COUNT,
+        ),
+        (json!({ "rate": "8mbit 20 48 5" }), "rate 8mbit 20 48 5", COUNT),
+        (json!({ "slot": "5ms packets 6" }), "slot 5ms packets 6", COUNT),
+        (json!({ "delay": "50ms", "limit": 5 }), "delay 50ms", COUNT),
+    ] {
+        let (mut agent, _) = pod.disrupt(&plan(&netem));
+        let limit = &shown(&pod, "pc-00000001")["limit"];
+        send();
+        let packets = u64::try_from(packets).unwrap();
+        let ours = counted(&pod, "pc-00000001", packets);
+        agent.send(&revert());
+        assert_eq!(usize::try_from(agent.ended().2), Ok(COUNT), "{words}");
+        pod.inside.run(&format!("tc qdisc add dev eth0 root netem limit {limit} {words}"));
+        send();
+        let theirs = counted(&pod, "eth0", packets);
+        pod.inside.run("tc qdisc del dev eth0 root");
+        println!("{words}: {ours}");
+        assert_eq!(ours, theirs, "{words}");
+    }
 }
 
 /// The time that this part of all do not exceed.
