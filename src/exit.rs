@@ -27,7 +27,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// An error that ends the invocation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     /// The code to exit with.
     pub exit: Exit,
@@ -57,6 +57,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with one more.
+    #[must_use]
+    pub fn hint_too(mut self, hint: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| hint.to_owned(), |own| format!("{own}; {hint}")));
         self
     }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::PodArgs;
+use super::{PickArgs, PodArgs};
 use crate::plan::Image;
 
 /// Which image the agent comes from.
@@ -29,5 +29,5 @@ pub struct InstallArgs {
 pub struct UninstallArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub target: PodArgs,
+    pub pick: PickArgs,
 }

@@ -2,18 +2,18 @@
 
 use clap::Args;
 
-use super::{NamespaceArgs, OutputFormat};
-use crate::plan::PodName;
+use super::{OutputFormat, PickArgs};
+
+const NOT_NAMED: &str =
+    "Without a word on which pods, it is every pod of the namespace that ever got an agent.";
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
+#[command(after_help = NOT_NAMED)]
 pub struct StatusArgs {
-    /// Name of the pod; every pod of the namespace that has an agent when not given
-    #[arg(short, long, value_name = "NAME")]
-    pub pod: Option<PodName>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub namespace: NamespaceArgs,
+    pub pick: PickArgs,
     /// How the result is printed on stdout
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: OutputFormat,
@@ -21,13 +21,11 @@ pub struct StatusArgs {
 
 /// Flags of `revert`.
 #[derive(Debug, Args)]
+#[command(after_help = NOT_NAMED)]
 pub struct RevertArgs {
-    /// Name of the pod; every pod of the namespace that has an agent when not given
-    #[arg(short, long, value_name = "NAME")]
-    pub pod: Option<PodName>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub namespace: NamespaceArgs,
+    pub pick: PickArgs,
     /// How the result is printed on stdout
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: OutputFormat,

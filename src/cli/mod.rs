@@ -11,6 +11,7 @@ mod netem;
 mod partition;
 mod process;
 mod rbac;
+mod select;
 mod traffic;
 mod version;
 
@@ -29,10 +30,11 @@ pub use netem::NetemArgs;
 pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
+pub use select::{PickArgs, PodArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
 
-use crate::plan::{Namespace, PodName};
+use crate::plan::Namespace;
 
 /// Break one pod on purpose, for a while.
 ///
@@ -111,19 +113,8 @@ pub struct ConnectionArgs {
     pub impersonate_groups: Vec<String>,
 }
 
-/// The pod that a command works on.
-#[derive(Debug, clap::Args)]
-pub struct PodArgs {
-    /// Name of the pod
-    #[arg(short, long, value_name = "NAME")]
-    pub pod: PodName,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub namespace: NamespaceArgs,
-}
-
 /// The namespace that a command works in.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct NamespaceArgs {
     /// Namespace of the pod; the context's when not given
     #[arg(short, long, value_name = "NAME")]

@@ -72,7 +72,4 @@ pub struct NetemArgs {
     /// Packets that are held at most; as many as the rest needs when not given
     #[arg(long, value_name = "PACKETS", value_parser = at_least_one, help_heading = LINK)]
     pub limit: Option<NonZeroU32>,
-    /// Where the dice start, for a fault that can be repeated (Linux 6.6)
-    #[arg(long, value_name = "NUMBER", help_heading = LINK)]
-    pub seed: Option<u64>,
 }

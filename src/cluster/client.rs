@@ -12,8 +12,7 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
-
-use tower::{buffer::BufferLayer, retry::RetryLayer};
+use tower::{buffer::BufferLayer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 
 use super::{api_error, connect_error, retry::ReadAgain};
 use crate::{
@@ -24,11 +23,15 @@ use crate::{
 
 /// How long one request may take before the API server counts as gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many requests may be on their way before the next one waits.
+const REQUESTS_AT_ONCE: usize = 64;
+/// So many pods may be looked at as often as one.
+const CROWD: u32 = 32;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many requests may be on their way before the next one waits.
-const REQUESTS_AT_ONCE: usize = 1024;
+/// Requests that may wait for their turn.
+const REQUESTS_QUEUED: usize = 1024;
 
 /// A cluster, seen through one namespace.
 #[derive(Clone)]
@@ -37,6 +40,10 @@ pub struct Cluster {
     namespace: String,
     /// Whether that one was named, and not the kubeconfig's.
     named: bool,
+    /// How many pods are worked on at the same time.
+    crowd: u32,
+    /// Whether the user is known to be allowed what a fault needs, in the whole namespace.
+    pub(super) granted: bool,
 }
 
 impl Cluster {
@@ -59,11 +66,29 @@ impl Cluster {
         let namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
         let service = ClientBuilder::try_from(config).map_err(|error| connect_error(&error))?;
+        let service = service.with_layer(&ConcurrencyLimitLayer::new(REQUESTS_AT_ONCE));
         // The service itself cannot be cloned, which trying again takes.
-        let shared = BufferLayer::new(REQUESTS_AT_ONCE);
+        let shared = BufferLayer::new(REQUESTS_QUEUED);
         let client = service.with_layer(&shared).with_layer(&RetryLayer::new(ReadAgain::default()));
         let client = client.build();
-        Ok(Self { client, namespace, named })
+        Ok(Self { client, namespace, named, crowd: 1, granted: false })
+    }
+
+    /// The same cluster, seen through another namespace.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), named: true, granted: false, ..self.clone() }
+    }
+
+    /// The same cluster, when so many pods are worked on at the same time: looks at each of them are rarer.
+    #[must_use]
+    pub fn crowded(&self, pods: usize) -> Self {
+        Self { crowd: u32::try_from(pods).unwrap_or(u32::MAX), ..self.clone() }
+    }
+
+    /// The time between two looks at one pod, of which `alone` is that when there are no others.
+    pub(super) fn pace(&self, alone: Duration) -> Duration {
+        alone * self.crowd.div_ceil(CROWD)
     }
 
     /// The namespace that pods are looked for in.
@@ -84,6 +109,11 @@ impl Cluster {
     /// The pods of the namespace.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The pods of all namespaces.
+    pub fn pods_everywhere(&self) -> Api<Pod> {
+        Api::all(self.client.clone())
     }
 
     /// One pod.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, future::ready, pin::Pin};
 
 use futures::{
     Stream, StreamExt as _,
+    channel::mpsc::unbounded,
     future::join_all,
     stream::{BoxStream, SelectAll, select},
 };
@@ -40,6 +41,7 @@ type Changes = BoxStream<'static, Result<Vec<Endpoint>, Error>>;
 pub struct Following(SelectAll<BoxStream<'static, Change>>);
 
 /// News of a target.
+#[derive(Clone)]
 pub struct Change {
     /// Its name in the plan.
     pub target: String,
@@ -89,6 +91,26 @@ impl Following {
             }
         }
         refused.map_or(Ok(Self(all)), Err)
+    }
+
+    /// As many of it as are wanted, each with all of the changes.
+    pub fn split(self, count: usize) -> Vec<Self> {
+        if count <= 1 || self.0.is_empty() {
+            let nothing = std::iter::repeat_with(Self::nothing);
+            return std::iter::once(self).chain(nothing).take(count.max(1)).collect();
+        }
+        let (tell, told): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded()).unzip();
+        let mut all = self.0;
+        tokio::spawn(async move {
+            // It goes on while anybody listens.
+            while let Some(change) = all.next().await {
+                let heard = tell.iter().filter(|one| one.unbounded_send(change.clone()).is_ok());
+                if heard.count() == 0 {
+                    return;
+                }
+            }
+        });
+        told.into_iter().map(|one| Self(std::iter::once(one.boxed()).collect())).collect()
     }
 
     /// The next change; never, when nothing is followed.

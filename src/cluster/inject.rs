@@ -107,7 +107,7 @@ impl NewAgent {
     ) -> Result<Session, NoAnswer> {
         let (name, container) = (&self.pod, self.container());
         let start = Instant::now();
-        let mut look = start + LOOK_EVERY;
+        let mut look = start + cluster.pace(LOOK_EVERY);
         let mut said = Vec::new();
         tokio::time::sleep(FIRST_TRY).await;
         loop {
@@ -117,7 +117,7 @@ impl NewAgent {
                 Err(error) => return Err(NoAnswer::Other(error.into())),
             }
             if Instant::now() >= look {
-                look = Instant::now() + LOOK_EVERY;
+                look = Instant::now() + cluster.pace(LOOK_EVERY);
                 let (state, news) =
                     futures::join!(self.state(cluster), news_of(cluster, name, container));
                 match state.map_err(NoAnswer::Other)? {
@@ -152,7 +152,7 @@ impl NewAgent {
                 let hint = format!("`kubectl describe pod {name}` shows what the kubelet is doing");
                 return Err(NoAnswer::Other(Error::refused(message).hint(hint)));
             }
-            tokio::time::sleep(TRY_EVERY).await;
+            tokio::time::sleep(cluster.pace(TRY_EVERY)).await;
         }
     }
 
@@ -226,7 +226,7 @@ pub async fn reach_agent(
             say(&format!("pod/{name} agent {container} does not answer ({why})"));
             return Ok(None);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(cluster.pace(LOOK_EVERY)).await;
         pod = Cow::Owned(cluster.pod(name).await?);
     }
 }

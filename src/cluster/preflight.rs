@@ -1,5 +1,7 @@
 //! What can't work is found here, before anything is touched.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::future::join_all;
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
@@ -11,7 +13,7 @@ use kube::{
 };
 
 use super::{
-    Cluster, Domain, RemovedBy, api_error, client::in_time, error::role_hint,
+    Chosen, Cluster, Domain, RemovedBy, api_error, client::in_time, error::role_hint,
     inject::ephemeral_patch,
 };
 use crate::{
@@ -127,14 +129,10 @@ pub(super) async fn check_server(
     name: &PodName,
     container: &EphemeralContainer,
 ) -> Result<(), Error> {
-    let acts = PERMISSIONS.map(|(verb, subresource)| ResourceAttributes {
-        namespace: Some(cluster.namespace().to_owned()),
-        verb: Some(verb.to_owned()),
-        resource: Some("pods".to_owned()),
-        subresource: Some(subresource.to_owned()),
-        name: Some(name.to_string()),
-        ..ResourceAttributes::default()
-    });
+    let mut acts = acts(cluster, Some(name));
+    if cluster.granted {
+        acts.clear();
+    }
     let pods = cluster.pods();
     let patch = ephemeral_patch(container);
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
@@ -142,6 +140,36 @@ pub(super) async fn check_server(
     let (allowed, dry_run) = futures::join!(check_allowed(cluster, &acts), dry_run);
     allowed?;
     dry_run.map(drop).map_err(|error| api_error(&error))
+}
+
+fn acts(cluster: &Cluster, name: Option<&PodName>) -> Vec<ResourceAttributes> {
+    let act = |(verb, subresource): (&str, &str)| ResourceAttributes {
+        namespace: Some(cluster.namespace().to_owned()),
+        verb: Some(verb.to_owned()),
+        resource: Some("pods".to_owned()),
+        subresource: Some(subresource.to_owned()),
+        name: name.map(ToString::to_string),
+        ..ResourceAttributes::default()
+    };
+    PERMISSIONS.into_iter().map(act).collect()
+}
+
+/// Asks for leave once for all pods of a namespace, where there are several. Who may do it to some pods only is asked
+/// about for each of them.
+pub async fn check_namespaces(pods: &mut [Chosen]) {
+    let mut namespaces = BTreeMap::new();
+    for one in pods.iter() {
+        let entry = namespaces.entry(one.cluster.namespace().to_owned());
+        entry.or_insert_with(|| (0, one.cluster.clone())).0 += 1;
+    }
+    namespaces.retain(|_, (count, _)| *count > 1);
+    let asks = namespaces.into_iter().map(|(namespace, (_, cluster))| async move {
+        check_allowed(&cluster, &acts(&cluster, None)).await.is_ok().then_some(namespace)
+    });
+    let granted: BTreeSet<_> = join_all(asks).await.into_iter().flatten().collect();
+    for one in pods {
+        one.cluster.granted = granted.contains(one.cluster.namespace());
+    }
 }
 
 /// Asks the API server whether the user may watch what these targets are found by.

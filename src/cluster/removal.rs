@@ -36,6 +36,8 @@ pub struct Removal {
     controller: Option<OwnerReference>,
     /// The pods of its controller that were there before.
     siblings: BTreeSet<String>,
+    /// How many of them go before it, at the same time.
+    pub rank: usize,
 }
 
 /// What has become of it.
@@ -68,6 +70,7 @@ impl Removal {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             controller,
             siblings: BTreeSet::new(),
+            rank: 0,
         };
         check_may_remove(cluster, name, by).await?;
         removal.ask(cluster, true).await?;
@@ -155,10 +158,13 @@ impl Removal {
         Ok(removed)
     }
 
-    /// The first one that its controller has made since.
+    /// The first one that its controller has made since; where others go too, each has one of its own.
     fn successor<'a>(&self, pods: &'a [Pod]) -> Option<&'a Pod> {
         let is_new = |it: &&Pod| self.is_sibling(it) && !self.siblings.contains(&uid(it));
-        pods.iter().filter(is_new).min_by_key(|it| it.metadata.creation_timestamp.clone())
+        let mut new: Vec<_> = pods.iter().filter(is_new).map(|it| &it.metadata).zip(0..).collect();
+        new.sort_by_key(|(it, _)| (it.creation_timestamp.clone(), it.name.clone()));
+        let (_, at) = new.get(self.rank)?;
+        pods.iter().filter(is_new).nth(*at)
     }
 
     /// Whether nothing more is to come.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use pod_chaos_protocol::ContainerId;
 
 use super::{Capability, ProcessRole};
-use crate::exit::Error;
+use crate::{exit::Error, plan::Pattern};
 
 /// Names the container that people mean who name none, as kubectl has it.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -44,6 +44,19 @@ impl TargetContainer {
             }
         };
         Self::running(pod, chosen)
+    }
+
+    /// All whose names this is found in.
+    pub fn matching(pod: &Pod, pattern: &Pattern) -> Result<Vec<Self>, Error> {
+        let all = containers(pod).into_iter().filter(|one| pattern.is_in(&one.name));
+        let all = all.map(|one| Self::running(pod, one)).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() {
+            let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+            let message =
+                format!("pod/{pod_name} has no container in whose name `{pattern}` is found");
+            return Err(Error::refused(message));
+        }
+        Ok(all)
     }
 
     fn running(pod: &Pod, container: &Container) -> Result<Self, Error> {
@@ -90,7 +103,7 @@ impl TargetContainer {
 }
 
 /// Those that run beside each other: sidecars are among the init containers (KEP-753).
-fn containers(pod: &Pod) -> Vec<&Container> {
+pub(super) fn containers(pod: &Pod) -> Vec<&Container> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));

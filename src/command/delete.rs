@@ -1,28 +1,37 @@
 //! `delete`: a pod goes, and another one comes.
 
-use std::io::{Write as _, stdout};
+use std::{cell::Cell, collections::BTreeMap};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use super::{interrupt::Interrupts, note};
+use super::{
+    fault::follow_all,
+    interrupt::Interrupts,
+    print_line,
+    start::{Refusals, all, choose, selection},
+};
 use crate::{
     cli::{ConnectionArgs, DeleteArgs, OutputFormat},
-    cluster::{Cluster, Removal, Removed, RemovedBy, check_can_be_removed},
+    cluster::{Chosen, Cluster, Removal, Removed, RemovedBy, check_can_be_removed},
     exit::{Error, Exit},
     plan::PodName,
-    report::{json, text},
+    report::{Board, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DeleteArgs) -> Result<Exit, Error> {
     let mut interrupts = Interrupts::catch()?;
-    let mut asked = false;
+    let asked = Cell::new(0);
     let outcome = tokio::select! {
-        outcome = Box::pin(delete(connection, args, &mut asked)) => Some(outcome),
+        outcome = Box::pin(delete(connection, args, &asked)) => Some(outcome),
         () = interrupts.next() => None,
     };
     outcome.unwrap_or_else(|| {
-        let what = if asked { "the pod goes all the same" } else { "nothing was touched" };
+        let what = match asked.get() {
+            0 => "nothing was touched".to_owned(),
+            1 => "the pod goes all the same".to_owned(),
+            count => format!("{count} pods go all the same"),
+        };
         eprintln!("interrupted: {what}");
         Ok(Exit::Interrupted)
     })
@@ -31,37 +40,76 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &DeleteArgs) -> Resul
 async fn delete(
     connection: &ConnectionArgs,
     args: &DeleteArgs,
-    asked: &mut bool,
+    asked: &Cell<u32>,
 ) -> Result<Exit, Error> {
-    let name = &args.target.pod;
-    let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
-    let pod = cluster.pod(name).await?;
-    check_can_be_removed(&pod)?;
-    let by = if args.force { RemovedBy::Deletion } else { RemovedBy::Eviction };
-    let removal = Removal::check(&cluster, name, &pod, by, args.grace_period).await?;
-    match removal.controller() {
-        Some(controller) => {
-            note(&format!("pod/{name} of {controller} to go, {}", grace(args, &pod)));
-        }
-        None if args.force => {
-            note(&format!("pod/{name} to go, {}: nothing brings it back", grace(args, &pod)));
-        }
-        None => {
-            return Err(Error::refused(format_args!(
-                "pod/{name} has no controller: nothing would bring it back"
-            ))
-            .hint("--force deletes it all the same"));
+    let pick = &args.target.pick;
+    let selection = selection(pick)?;
+    let board = Board::new(args.output);
+    let cluster = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
+    let pods = choose(&cluster, &selection, &board).await?;
+    let alone = pods.len() == 1;
+    let mut refusals = Refusals::of(pods.len());
+    let mut removals = Vec::new();
+    let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+    let checks = all(pods.iter().map(|at| check(args, at))).await;
+    for (at, checked) in pods.into_iter().zip(checks) {
+        if let Some(mut removal) = refusals.keep(&at, checked) {
+            if let Some(controller) = removal.controller() {
+                let key = format!("{}/{controller}", at.cluster.namespace());
+                let rank = ranks.entry(key).or_default();
+                removal.rank = *rank;
+                *rank += 1;
+            }
+            removals.push((at, removal));
         }
     }
+    refusals.check(&args.target, alone, removals.is_empty())?;
+    refusals.tell(&board);
+    for (Chosen { name, pod, .. }, removal) in &removals {
+        let grace = grace(args, pod);
+        board.note(&match removal.controller() {
+            Some(controller) => format!("pod/{name} of {controller} to go, {grace}"),
+            None => format!("pod/{name} to go, {grace}: nothing brings it back"),
+        });
+    }
+    let removed = removals.into_iter().map(|(at, removal)| async move {
+        let outcome = remove(args, &at, &removal, asked).await;
+        (at, outcome)
+    });
+    follow_all(removed.collect(), &board, None).await
+}
+
+/// Whether it could be made to go, and something would bring it back.
+async fn check(args: &DeleteArgs, at: &Chosen) -> Result<Removal, Error> {
+    let Chosen { cluster, name, pod } = at;
+    check_can_be_removed(pod)?;
+    let removal = Removal::check(cluster, name, pod, by(args), args.grace_period).await?;
+    if removal.controller().is_none() && !args.force {
+        let message = format!("pod/{name} has no controller: nothing would bring it back");
+        return Err(Error::refused(message).hint("--force deletes it all the same"));
+    }
+    Ok(removal)
+}
+
+const fn by(args: &DeleteArgs) -> RemovedBy {
+    if args.force { RemovedBy::Deletion } else { RemovedBy::Eviction }
+}
+
+async fn remove(
+    args: &DeleteArgs,
+    Chosen { cluster, name, .. }: &Chosen,
+    removal: &Removal,
+    asked: &Cell<u32>,
+) -> Result<Exit, Error> {
     let start = Instant::now();
-    *asked = true;
-    removal.carry_out(&cluster).await?;
-    let removed = removal.follow(&cluster, start, start + args.timeout.into()).await?;
+    asked.set(asked.get() + 1);
+    removal.carry_out(cluster).await?;
+    let removed = removal.follow(cluster, start, start + args.timeout.into()).await?;
     match args.output {
         OutputFormat::Json => {
-            writeln!(stdout(), "{}", json::removed(cluster.namespace(), name, by, &removed))?;
+            print_line(&json::removed(cluster.namespace(), name, by(args), &removed))?;
         }
-        OutputFormat::Text => writeln!(stdout(), "{}", text::removed(name, by, &removed))?,
+        OutputFormat::Text => print_line(&text::removed(name, by(args), &removed))?,
     }
     if removal.is_over(&removed) { Ok(Exit::Done) } else { Err(too_slow(name, args, &removed)) }
 }

@@ -1,6 +1,6 @@
 //! `disrupt`: a worse network.
 
-use super::fault;
+use super::network;
 use crate::{
     cli::{ConnectionArgs, DisruptArgs},
     exit::{Error, Exit},
@@ -10,5 +10,5 @@ use crate::{
 pub(super) async fn run(connection: &ConnectionArgs, args: &DisruptArgs) -> Result<Exit, Error> {
     let intent = Intent::try_from(args)
         .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
-    fault::run(connection, &args.target, args.course.output, intent).await
+    network::run(connection, &args.target, &args.course, intent).await
 }

@@ -1,25 +1,34 @@
-//! Puts a fault in force, stays with it, and sees that it is gone; whichever command asks for it.
+//! Puts faults in force, in one pod or in many at once, stays with them, and sees that they are gone.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{
-    Backend, Carried, Cidr, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request,
-    RunTime,
+    Backend, Carried, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request, RunTime,
 };
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
-use super::{interrupt::Interrupts, note, sweep};
+use super::{
+    installed,
+    interrupt::Interrupts,
+    note,
+    start::{Ready, Wanted, Way, make_ready},
+    sweep,
+};
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, PodArgs},
+    cli::{ConnectionArgs, CourseArgs, PodArgs},
     cluster::{
-        AgentContainer, AgentSpec, AgentState, Change, Cluster, Domain, Following, Installed,
-        NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, check_pod, ensure_agent,
+        AgentContainer, AgentSpec, AgentState, Change, Chosen, Cluster, Domain, Following,
+        Installed, NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, ensure_agent,
         reach_agent,
     },
     exit::{Error, Exit},
-    plan::{Intent, PodName},
-    report::{Follow, expectation, follow},
+    plan::PodName,
+    report::{Board, Follow},
 };
 
 /// Between two looks whether a fault has ended whose agent is out of reach.
@@ -27,163 +36,107 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after its deadline a fault's agent may take to report it clean.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Carries out a fault wherever it is wanted.
 pub(super) async fn run(
     connection: &ConnectionArgs,
-    target: &PodArgs,
-    output: OutputFormat,
-    mut intent: Intent,
+    args: &PodArgs,
+    course: &CourseArgs,
+    mut wanted: impl Wanted<Deed = Job>,
 ) -> Result<Exit, Error> {
-    let name = &target.pod;
-    let mut interrupts = Interrupts::catch()?;
-    let before = async {
-        let cluster = Cluster::connect(connection, target.namespace.namespace.as_ref()).await?;
-        let mut report = follow(output, cluster.namespace(), name);
-        let way = Box::pin(find_way(&cluster, name, &mut intent, report.as_mut()));
-        let (way, following) = way.await?;
-        Ok::<_, Error>((cluster, report, way, following))
-    };
+    let (call_off, called_off) = watch::channel(false);
+    let mut interrupts = Interrupts::catch_with(called_off.clone())?;
+    let board = Board::new(course.output);
+    let warm_up = course.warm_up.duration();
+    let before = make_ready(connection, args, warm_up, true, &board, &mut wanted);
     // Until the plan has been sent nothing has to be reverted.
-    let (cluster, report, way, following) = tokio::select! {
-        ready = before => ready?,
+    let ready = tokio::select! {
+        ready = Box::pin(before) => ready?,
         () = interrupts.next() => {
             eprintln!("interrupted before anything was in force");
             return Ok(Exit::Interrupted);
         }
     };
-    let job = Job {
-        id: intent.plan.id,
-        agent: AgentSpec::network(intent.image),
-        running_time: intent.plan.running_time,
-        detach: intent.detach,
-        request: Request::Apply { plan: intent.plan },
-        container: None,
+    let mut all = Vec::new();
+    for one in ready {
+        let interrupts = Interrupts::catch_with(called_off.clone())?;
+        all.push(carry_out(one, interrupts));
+    }
+    let call_off = args.fail_fast.then_some(call_off);
+    follow_all(all, &board, call_off).await
+}
+
+/// One fault, from its agent to its end.
+async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Result<Exit, Error>) {
+    let Ready { at, deed, agent, report, way } = ready;
+    let mut run = Run::new(&at, agent, deed, report);
+    let outcome = match way {
+        Way::Session(session) => Box::pin(run.ask(*session, &mut interrupts)).await,
+        Way::NewAgent(agent) => Box::pin(run.bring_in(&agent, &mut interrupts)).await,
     };
-    let mut run = Run::new(&cluster, name.clone(), job, report);
-    run.following = following;
-    match way {
-        Way::Session(session) => run.ask(*session, &mut interrupts).await,
-        Way::NewAgent(agent) => run.bring_in(&agent, &mut interrupts).await,
-    }
-}
-
-/// How the plan gets to an agent.
-enum Way {
-    /// To one that answers.
-    Session(Box<Session>),
-    /// Together with a new one.
-    NewAgent(Box<NewAgent>),
-}
-
-/// Everything up to the moment before the fault.
-async fn find_way(
-    cluster: &Cluster,
-    name: &PodName,
-    intent: &mut Intent,
-    report: &mut dyn Follow,
-) -> Result<(Way, Following), Error> {
-    let (pod, clock) = futures::join!(cluster.pod(name), cluster.clock());
-    let pod = pod?;
-    check_pod(&pod, Domain::Network)?;
-    let mut say = |text: &str| report.note(text);
-    let (followed, traffic) = (&intent.followed, &mut intent.plan.traffic);
-    let following = Following::start(cluster, followed, traffic, &mut say).await?;
-    spare_node(name, &pod, intent, report)?;
-    if intent.detach && !intent.followed.is_empty() {
-        report.note("warning: pods and services are only followed while this command runs");
-    }
-    report.note(&format!("pod/{name} to be hit: {}", intent.plan.traffic));
-    if let Some(expectation) = expectation::of(&intent.plan.fault) {
-        report.note(&format!("pod/{name} to be seen: {expectation}"));
-    }
-    let way = find_agent(cluster, name, &pod, clock, intent, report).await?;
-    Ok((way, following))
-}
-
-/// An agent that answers or can be put in, and the warm-up.
-async fn find_agent(
-    cluster: &Cluster,
-    name: &PodName,
-    pod: &Pod,
-    clock: Option<u64>,
-    intent: &Intent,
-    report: &mut dyn Follow,
-) -> Result<Way, Error> {
-    let spec = &AgentSpec::network(intent.image.clone());
-    let at_once = intent.warm_up.duration().is_zero();
-    let mut say = |text: &str| report.note(text);
-    let able = |agent: &AgentContainer| agent.role.covers(&spec.role);
-    if let Some(session) = reach_agent(cluster, name, pod, &able, &mut say).await? {
-        if at_once {
-            return Ok(Way::Session(Box::new(session)));
+    let outcome = match (outcome, run.job.more.take()) {
+        (Err(refusal), Some(role)) if run.not_permitted => {
+            run.ask_more(refusal, role, &mut interrupts).await
         }
-    } else if let (Some(now), true) = (clock, at_once && intent.fits_arguments()) {
-        let carried = Carried::new(intent.plan.clone(), now);
-        let agent = NewAgent::check(cluster, name, pod, spec, Some(&carried)).await?;
-        return Ok(Way::NewAgent(Box::new(agent)));
-    } else {
-        let (session, _) = ensure_agent(cluster, name, pod, spec, &mut say).await?;
-        installed(report, name, &session);
-        if at_once {
-            return Ok(Way::Session(Box::new(session)));
+        (outcome, _) => outcome,
+    };
+    (at, outcome)
+}
+
+/// All of them at the same time, and what they come to together.
+pub(super) async fn follow_all(
+    mut faults: Vec<impl Future<Output = (Chosen, Result<Exit, Error>)>>,
+    board: &Rc<Board>,
+    call_off: Option<watch::Sender<bool>>,
+) -> Result<Exit, Error> {
+    let count = faults.len();
+    if count == 1 {
+        let only = faults.pop().map(Box::pin);
+        return match only {
+            Some(only) => only.await.1,
+            None => Ok(Exit::Done),
+        };
+    }
+    let mut faults: FuturesUnordered<_> = faults.into_iter().collect();
+    let mut exits = Vec::new();
+    let (mut pods, mut bad) = (BTreeSet::new(), BTreeSet::new());
+    while let Some((at, outcome)) = faults.next().await {
+        let exit = outcome.unwrap_or_else(|error| {
+            board.error(&error);
+            error.exit
+        });
+        exits.push(exit);
+        pods.insert(at.key());
+        if !matches!(exit, Exit::Done | Exit::Interrupted) {
+            bad.insert(at.key());
+            if let Some(call_off) = &call_off {
+                call_off.send_replace(true);
+            }
         }
     }
-    // The stream is opened anew afterwards: nothing in between may cut it for idling.
-    wait(intent.warm_up.duration(), report).await;
-    let pod = cluster.pod(name).await?;
-    let mut say = |text: &str| report.note(text);
-    let (session, _) = ensure_agent(cluster, name, &pod, spec, &mut say).await?;
-    Ok(Way::Session(Box::new(session)))
-}
-
-/// Adds the node's addresses to what is spared, and sees whether anything is left to be hit.
-fn spare_node(
-    name: &PodName,
-    pod: &Pod,
-    intent: &mut Intent,
-    report: &mut dyn Follow,
-) -> Result<(), Error> {
-    if intent.spare_node {
-        intent.plan.traffic.spare_node = node_addresses(pod);
-        if intent.plan.traffic.spare_node.is_empty() {
-            report.note(&format!(
-                "warning: pod/{name} does not say which addresses its node has; probes may be hit"
-            ));
+    let (exit, count) = (together(&exits), pods.len());
+    match exit {
+        Exit::Done => board.note(&format!("{count} pods: all done")),
+        Exit::Interrupted => board.note(&format!("{count} pods: all reverted")),
+        _ => {
+            let names = bad.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("{} of {count} pods failed: {names}", bad.len());
+            return Err(Error::new(exit, message));
         }
     }
-    intent.plan.traffic.check().map_err(|error| {
-        let hint = error.hint();
-        let refused = Error::refused(format_args!("pod/{name}: {error}"));
-        hint.into_iter().fold(refused, Error::hint)
-    })
+    Ok(exit)
 }
 
-/// The addresses of the pod's node.
-fn node_addresses(pod: &Pod) -> Vec<Cidr> {
-    let status = pod.status.as_ref();
-    let several = status.into_iter().flat_map(|status| status.host_ips.iter().flatten());
-    let several = several.map(|host| host.ip.as_str());
-    // Servers before 1.28 only tell one.
-    let one = status.and_then(|status| status.host_ip.as_deref());
-    let mut addresses: Vec<Cidr> =
-        several.chain(one).filter_map(|text| text.parse::<IpAddr>().ok()).map(Cidr::from).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-pub(super) async fn wait(warm_up: Duration, report: &mut dyn Follow) {
-    let start = Instant::now();
-    while let Some(left) = warm_up.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-        report.warming_up(left, warm_up);
-        sleep(left.min(Duration::from_millis(200))).await;
+/// The exit code of several: the worst. What was refused in some pods and not in others was not refused.
+pub(super) fn together(exits: &[Exit]) -> Exit {
+    let all = |exit: Exit| exits.iter().all(|one| *one == exit);
+    let any = |exit: Exit| exits.contains(&exit);
+    match () {
+        () if any(Exit::NotClean) => Exit::NotClean,
+        () if all(Exit::Refused) && !exits.is_empty() => Exit::Refused,
+        () if any(Exit::Failed) || any(Exit::Refused) || any(Exit::Usage) => Exit::Failed,
+        () if any(Exit::Interrupted) => Exit::Interrupted,
+        () => Exit::Done,
     }
-}
-
-pub(super) fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
-    report.note(&format!(
-        "pod/{name} agent installed: {} (it stays in the pod's spec)",
-        session.container
-    ));
 }
 
 /// A fault, as far as it matters for following it.
@@ -191,25 +144,19 @@ pub(super) struct Job {
     pub id: FaultId,
     /// Puts it in force.
     pub request: Request,
-    /// Who can.
-    pub agent: AgentSpec,
     /// Counts from the moment it is in force.
     pub running_time: RunTime,
     /// Return as soon as it is in force.
     pub detach: bool,
     /// Whose processes it is done to: it ends with them.
     pub container: Option<TargetContainer>,
+    /// The agent to turn to when the first may not do it.
+    pub more: Option<Role>,
+    /// Its targets, as long as they may change.
+    pub following: Following,
 }
 
 impl Job {
-    /// What ends the fault when nobody asks for its end.
-    const fn ender(&self) -> &'static str {
-        match self.agent.role.domain() {
-            Domain::Network => "the kernel's timer",
-            Domain::Processes => "its agent's timer",
-        }
-    }
-
     /// The name of the container whose processes are hit, when that run of it has ended.
     fn lost_container(&self, pod: &Pod) -> Option<&str> {
         let container = self.container.as_ref().filter(|container| !container.lives_in(pod))?;
@@ -217,21 +164,21 @@ impl Job {
     }
 
     /// Waits until the fault has ended before its time: with its container, or with its agent.
-    async fn ended_early(&self, cluster: &Cluster, name: &PodName) {
+    async fn ended_early(&self, cluster: &Cluster, name: &PodName, role: &Role) {
         loop {
-            if self.is_over(cluster, name).await.unwrap_or(false) {
+            if self.is_over(cluster, name, role).await.unwrap_or(false) {
                 return;
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    async fn is_over(&self, cluster: &Cluster, name: &PodName) -> Result<bool, Error> {
+    async fn is_over(&self, cluster: &Cluster, name: &PodName, role: &Role) -> Result<bool, Error> {
         let pod = cluster.pod(name).await?;
         if self.lost_container(&pod).is_some() {
             return Ok(true);
         }
-        let able = |agent: &AgentContainer| agent.role.covers(&self.agent.role);
+        let able = |agent: &AgentContainer| agent.role.covers(role);
         // Without an agent there is nobody to ask. One that held still has let go; what the kernel holds, it holds.
         let Some(session) = reach_agent(cluster, name, &pod, &able, &mut |_| {}).await? else {
             return Ok(true);
@@ -242,19 +189,18 @@ impl Job {
 }
 
 /// A fault from the moment its plan is sent.
-pub(super) struct Run<'a> {
-    cluster: &'a Cluster,
+struct Run {
+    cluster: Cluster,
     name: PodName,
+    agent: AgentSpec,
     job: Job,
     report: Box<dyn Follow>,
-    /// Its targets, as long as they may change.
-    following: Following,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
     /// Whether it ends with its agent: the kernel's timer needs none, where the kernel does what is done.
     needs_agent: bool,
     /// Whether the agent may not do what it was asked for.
-    pub not_permitted: bool,
+    not_permitted: bool,
 }
 
 /// Why the plugin stopped listening to the agent.
@@ -264,33 +210,53 @@ enum Outcome {
     Lost(String),
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(
-        cluster: &'a Cluster,
-        name: PodName,
-        job: Job,
-        report: Box<dyn Follow>,
-    ) -> Self {
-        let following = Following::nothing();
+impl Run {
+    fn new(at: &Chosen, agent: AgentSpec, job: Job, report: Box<dyn Follow>) -> Self {
         Self {
-            cluster,
-            name,
-            needs_agent: job.agent.role.domain() == Domain::Processes,
+            cluster: at.cluster.clone(),
+            name: at.name.clone(),
+            needs_agent: agent.role.domain() == Domain::Processes,
+            agent,
             job,
             report,
-            following,
             deadline: None,
             not_permitted: false,
         }
     }
 
-    /// Turns to an agent that may do more.
-    pub(super) async fn turn_to(&mut self, role: Role) -> Result<Session, Error> {
-        self.job.agent.role = role;
+    /// What ends the fault when nobody asks for its end.
+    const fn ender(&self) -> &'static str {
+        match self.agent.role.domain() {
+            Domain::Network => "the kernel's timer",
+            Domain::Processes => "its agent's timer",
+        }
+    }
+
+    /// Turns to an agent that may do more than the one that refused.
+    async fn ask_more(
+        &mut self,
+        refusal: Error,
+        role: Role,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Error> {
+        self.report.note(&format!(
+            "pod/{} the node lets this agent do it only with {}",
+            self.name,
+            role.capabilities().join(", ")
+        ));
+        let session = tokio::select! {
+            session = Box::pin(self.turn_to(role)) => session,
+            () = interrupts.next() => return Err(refusal),
+        };
+        Box::pin(self.ask(session?, interrupts)).await
+    }
+
+    async fn turn_to(&mut self, role: Role) -> Result<Session, Error> {
+        self.agent.role = role;
         let pod = self.cluster.pod(&self.name).await?;
         let mut say = |text: &str| self.report.note(text);
         let (session, how) =
-            ensure_agent(self.cluster, &self.name, &pod, &self.job.agent, &mut say).await?;
+            ensure_agent(&self.cluster, &self.name, &pod, &self.agent, &mut say).await?;
         if how == Installed::Now {
             installed(self.report.as_mut(), &self.name, &session);
         }
@@ -304,7 +270,7 @@ impl<'a> Run<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Error> {
         // This request is not cut short: the fault may be in force when it has been sent.
-        match agent.put_in(self.cluster).await {
+        match agent.put_in(&self.cluster).await {
             Err(error) if error.exit == Exit::Refused => return Err(error),
             Err(error) => return self.give_up(error, interrupts).await,
             Ok(()) => {}
@@ -312,9 +278,9 @@ impl<'a> Run<'a> {
         let void = Instant::now() + Duration::from_secs(1 + Carried::FRESH_FOR + Carried::SKEW);
         let mut say = |text: &str| self.report.note(text);
         let answer = tokio::select! {
-            answer = agent.answer(self.cluster, &mut say) => answer,
+            answer = agent.answer(&self.cluster, &mut say) => answer,
             () = interrupts.next() => {
-                self.report.note("interrupted: reverting as soon as the agent answers");
+                self.report.note(&format!("{}: reverting as soon as the agent answers", interrupts.why));
                 return tokio::select! {
                     exit = self.call_off(agent, void) => exit,
                     () = interrupts.next() => Ok(self.interrupted_again()),
@@ -334,11 +300,11 @@ impl<'a> Run<'a> {
     /// Ends what a new agent may have begun, or sees that it never will: what it carries is void from that
     /// moment on.
     async fn call_off(&mut self, agent: &NewAgent, void: Instant) -> Result<Exit, Error> {
-        let answer = tokio::time::timeout_at(void, agent.answer(self.cluster, &mut |_| {})).await;
+        let answer = tokio::time::timeout_at(void, agent.answer(&self.cluster, &mut |_| {})).await;
         let clean = match answer {
             Ok(Ok(session)) => self.revert(session).await?,
             Ok(Err(NoAnswer::NotStarted(_))) => true,
-            Ok(Err(NoAnswer::Other(_))) | Err(_) => match agent.state(self.cluster).await? {
+            Ok(Err(NoAnswer::Other(_))) | Err(_) => match agent.state(&self.cluster).await? {
                 Some(AgentState::Starting(_) | AgentState::Failing { .. }) => {
                     self.report.note(&format!(
                         "pod/{} the agent has not started, and what it was to do is void",
@@ -354,7 +320,7 @@ impl<'a> Run<'a> {
 
     /// The plan may be in force and nobody can follow it: ends it, and says what went wrong.
     async fn give_up(&mut self, error: Error, interrupts: &mut Interrupts) -> Result<Exit, Error> {
-        error.print();
+        self.report.error(&error);
         self.report.note(&format!("pod/{} reverting what may be in force", self.name));
         let clean = tokio::select! {
             looked = self.look() => looked?,
@@ -364,7 +330,7 @@ impl<'a> Run<'a> {
     }
 
     /// Asks an agent that answers for the fault, and stays to its end.
-    pub(super) async fn ask(
+    async fn ask(
         &mut self,
         mut session: Session,
         interrupts: &mut Interrupts,
@@ -409,7 +375,7 @@ impl<'a> Run<'a> {
                                 self.in_force(remaining_ms);
                                 if self.job.detach {
                                     let flags = self.cluster.flags(&self.name);
-                                    self.report.detached(self.job.ender(), remaining_ms, &flags);
+                                    self.report.detached(self.ender(), remaining_ms, &flags);
                                     return Ok(Outcome::Exit(Exit::Done));
                                 }
                             }
@@ -436,13 +402,13 @@ impl<'a> Run<'a> {
                         return Ok(Outcome::Exit(self.interrupted_again()));
                     }
                     interrupted = true;
-                    self.report.note("interrupted: reverting");
+                    self.report.note(&format!("{}: reverting", interrupts.why));
                     let revert = Request::Revert { fault: Some(self.job.id) };
                     if let Err(SessionError::Lost(why)) = session.send(&revert).await {
                         return Ok(Outcome::Lost(why));
                     }
                 }
-                change = self.following.next(), if self.deadline.is_some() => {
+                change = self.job.following.next(), if self.deadline.is_some() => {
                     if let Err(SessionError::Lost(why)) = self.tell(&mut session, change).await {
                         return Ok(Outcome::Lost(why));
                     }
@@ -480,10 +446,10 @@ impl<'a> Run<'a> {
 
     fn interrupted_again(&mut self) -> Exit {
         self.report.finish();
-        eprintln!(
-            "interrupted again: not waiting for the revert; {} ends the fault at its deadline at the latest",
-            self.job.ender()
-        );
+        let ender = self.ender();
+        self.report.note(&format!(
+            "interrupted again: not waiting for the revert; {ender} ends the fault at its deadline at the latest"
+        ));
         Exit::NotClean
     }
 
@@ -500,7 +466,7 @@ impl<'a> Run<'a> {
         self.report.note(&format!(
             "pod/{} lost the agent ({why}); {with_it}{} ends the fault in {:.0} s all the same",
             self.name,
-            self.job.ender(),
+            self.ender(),
             left.as_secs_f64().ceil()
         ));
         let exit = self.sit_out(deadline, interrupts).await;
@@ -514,7 +480,7 @@ impl<'a> Run<'a> {
 
     /// Waits for the end of a fault whose agent is out of reach.
     async fn sit_out(&mut self, deadline: Instant, interrupts: &mut Interrupts) -> Exit {
-        let mut ended = Box::pin(self.job.ended_early(self.cluster, &self.name));
+        let mut ended = Box::pin(self.job.ended_early(&self.cluster, &self.name, &self.agent.role));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -528,7 +494,7 @@ impl<'a> Run<'a> {
                     return Exit::Done;
                 }
                 () = interrupts.next() => {
-                    self.report.note("interrupted: reverting");
+                    self.report.note(&format!("{}: reverting", interrupts.why));
                     return Exit::Interrupted;
                 }
             }
@@ -552,7 +518,7 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         let (session, _) =
-            ensure_agent(self.cluster, &self.name, &pod, &self.job.agent, &mut note).await?;
+            ensure_agent(&self.cluster, &self.name, &pod, &self.agent, &mut note).await?;
         let container = session.container.clone();
         let clean = self.revert(session).await?;
         if clean {
@@ -575,7 +541,7 @@ impl<'a> Run<'a> {
         let message = format!(
             "pod/{} was not verified clean; {} has ended the fault or ends it at its deadline",
             self.name,
-            self.job.ender()
+            self.ender()
         );
         Error {
             exit: Exit::NotClean,

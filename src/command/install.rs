@@ -1,42 +1,76 @@
 //! `install`: put the agent in and see it answer.
 
-use std::{
-    io::{Write as _, stdout},
-    time::Instant,
-};
+use std::time::{Duration, Instant};
 
-use super::note;
+use super::{
+    note, print_line,
+    start::{Aim, Ready, Wanted, Way, make_ready},
+};
 use crate::{
-    cli::{ConnectionArgs, InstallArgs},
-    cluster::{AgentSpec, Cluster, Installed, ensure_agent},
+    cli::{ConnectionArgs, InstallArgs, OutputFormat},
+    cluster::{AgentSpec, Chosen, Domain, agents},
     exit::{Error, Exit},
+    plan::Image,
+    report::Board,
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Result<Exit, Error> {
     let start = Instant::now();
-    let name = &args.target.pod;
-    let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
-    let pod = cluster.pod(name).await?;
-    let spec = AgentSpec::network(args.agent.image.clone());
-    let (session, installed) = ensure_agent(&cluster, name, &pod, &spec, &mut note).await?;
-    let (container, version) = (&session.container, &session.version);
-    match installed {
-        Installed::Before => writeln!(
-            stdout(),
-            "pod/{name} already has an agent: {container} answers (version {version})"
-        )?,
-        Installed::Now => {
-            writeln!(
-                stdout(),
+    let board = Board::new(OutputFormat::Text);
+    let mut wanted = Presence { image: args.agent.image.clone() };
+    let (at_once, pods) = (Duration::ZERO, &args.target);
+    let ready = make_ready(connection, pods, at_once, false, &board, &mut wanted).await?;
+    let mut new = Vec::new();
+    for Ready { at, deed: before, way, .. } in ready {
+        let Way::Session(session) = way else { continue };
+        let (name, container, version) = (&at.name, &session.container, &session.version);
+        if before.contains(container) {
+            print_line(&format!(
+                "pod/{name} already has an agent: {container} answers (version {version})"
+            ))?;
+        } else {
+            print_line(&format!(
                 "pod/{name} agent installed: {container} answers (version {version}, {:.2} s)",
                 start.elapsed().as_secs_f64()
-            )?;
-            eprintln!(
-                "note: its entry stays in the pod's spec for the pod's life; \
-                 `kubectl pod-chaos uninstall {}` lets it exit",
-                cluster.flags(name)
-            );
+            ))?;
+            new.push(at);
         }
     }
+    match &new[..] {
+        [] => {}
+        [Chosen { cluster, name, .. }] => note(&format!(
+            "note: its entry stays in the pod's spec for the pod's life; \
+             `kubectl pod-chaos uninstall {}` lets it exit",
+            cluster.flags(name)
+        )),
+        _ => note(
+            "note: their entries stay in the pods' specs for the pods' lives; \
+             `kubectl pod-chaos uninstall` lets them exit",
+        ),
+    }
     Ok(Exit::Done)
+}
+
+/// An agent of the network, that waits.
+struct Presence {
+    image: Image,
+}
+
+impl Wanted for Presence {
+    /// The agents that were there before.
+    type Deed = Vec<String>;
+
+    fn domain(&self) -> Domain {
+        Domain::Network
+    }
+
+    fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<Vec<String>>>, Error> {
+        let before = agents(pod).into_iter().map(|agent| agent.name).collect();
+        let agent = AgentSpec::network(self.image.clone());
+        Ok(vec![Aim { agent, notes: Vec::new(), inside: None, plan: None, deed: before }])
+    }
+
+    fn is_only_for_the_agent(&self) -> bool {
+        true
+    }
 }

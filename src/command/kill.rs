@@ -1,20 +1,28 @@
 //! `kill`: containers end, and the kubelet's answer to that is watched.
 
-use std::{
-    io::{Write as _, stdout},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{ProcessSignal, SignalName};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{interrupt::Interrupts, note, signal::Shot};
+use super::{
+    fault::follow_all,
+    installed,
+    interrupt::Interrupts,
+    note, print_line,
+    signal::Shot,
+    start::{Ready, make_ready},
+};
 use crate::{
     cli::{ConnectionArgs, KillArgs, OutputFormat},
-    cluster::{Capability, Cluster, Fate, TargetContainer, follow_restart},
+    cluster::{
+        Capability, Chosen, Domain, Fate, Installed, Session, TargetContainer, check_pod,
+        ensure_agent, follow_restart,
+    },
     exit::{Error, Exit},
     plan::PodName,
-    report::{json, text},
+    report::{Board, Follow, json, text},
 };
 
 /// To signal another user's processes, and to kill the first one of a container.
@@ -24,87 +32,132 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &KillArgs) -> Result<Exit, Error> {
     let mut interrupts = Interrupts::catch()?;
-    let mut done = 0;
+    let (done, wanted) = (Cell::new(0), Cell::new(args.times.get()));
     let outcome = tokio::select! {
-        outcome = Box::pin(rounds(connection, args, &mut done)) => Some(outcome),
+        outcome = Box::pin(all(connection, args, &done, &wanted)) => Some(outcome),
         () = interrupts.next() => None,
     };
     outcome.unwrap_or_else(|| {
-        eprintln!("interrupted after {done} of {}; nothing has to be reverted", args.times);
+        let (done, wanted) = (done.get(), wanted.get());
+        eprintln!("interrupted after {done} of {wanted}; nothing has to be reverted");
         Ok(Exit::Interrupted)
     })
 }
 
-async fn rounds(
+/// All containers that are meant, each as often as it is to be killed.
+async fn all(
     connection: &ConnectionArgs,
     args: &KillArgs,
-    done: &mut u32,
+    done: &Cell<u32>,
+    wanted: &Cell<u32>,
 ) -> Result<Exit, Error> {
-    let name = &args.target.of.pod.pod;
-    let cluster =
-        Cluster::connect(connection, args.target.of.pod.namespace.namespace.as_ref()).await?;
-    let shot = Shot {
-        cluster: &cluster,
-        name,
+    let mut shot = Shot {
         target: &args.target,
         signal: args.signal,
         capabilities: CAPABILITIES,
         output: args.output,
     };
-    while *done < args.times.get() {
+    let board = Board::new(args.output);
+    let pods = &args.target.of.pod;
+    let ready = make_ready(connection, pods, Duration::ZERO, false, &board, &mut shot).await?;
+    wanted.set(args.times.get().saturating_mul(u32::try_from(ready.len()).unwrap_or(u32::MAX)));
+    let shot = &shot;
+    let kills = ready.into_iter().map(|ready| async move {
+        let at = ready.at.clone();
+        let outcome = Box::pin(rounds(shot, args, ready, done)).await;
+        (at, outcome)
+    });
+    follow_all(kills.collect(), &board, None).await
+}
+
+async fn rounds(
+    shot: &Shot<'_>,
+    args: &KillArgs,
+    ready: Ready<TargetContainer>,
+    done: &Cell<u32>,
+) -> Result<Exit, Error> {
+    let Ready { at, deed: mut container, way, mut report, .. } = ready;
+    let Chosen { cluster, name, .. } = &at;
+    let mut first = Some(way);
+    for round in 1..=args.times.get() {
         let start = Instant::now();
         let deadline = start + Duration::from(args.timeout);
-        let (pod, container) = aim(&shot, *done > 0, deadline).await?;
-        let sent = shot.fire(&pod, &container).await?;
-        *done += 1;
+        let sent = if let Some(way) = first.take() {
+            shot.fire(&at, &container, way).await?
+        } else {
+            let (pod, again) = aim(&at, &container.container.name, deadline).await?;
+            container = again;
+            let session = agent(shot, &at, &pod, &container, report.as_mut()).await?;
+            shot.fire_by(&at, &container, session).await?
+        };
+        done.set(done.get() + 1);
+        let last = round == args.times.get();
         // Other processes than the main one come and go without the kubelet.
         if args.target.matching.is_none() {
             let fate =
-                follow_restart(&cluster, name, &container, Instant::now(), deadline, &mut note)
+                follow_restart(cluster, name, &container, Instant::now(), deadline, &mut note)
                     .await?;
-            tell(&cluster, name, args.output, &fate)?;
+            tell(&at, args.output, &fate)?;
             check(name, args, &sent, &fate)?;
-            if fate.stays_down && *done < args.times.get() {
+            if fate.stays_down && !last {
                 return Err(Error::new(
                     Exit::Failed,
                     format_args!(
-                        "container {} of pod/{name} stays down, as its restart policy says, after {done} of {}",
+                        "container {} of pod/{name} stays down, as its restart policy says, after {round} of {}",
                         fate.container, args.times
                     ),
                 ));
             }
         }
-        if let (Some(every), true) = (args.every, *done < args.times.get()) {
+        if let (Some(every), false) = (args.every, last) {
             sleep_until(start + Duration::from(every)).await;
         }
     }
     Ok(Exit::Done)
 }
 
-/// The container, once it runs; one that has just been killed is waited for.
-async fn aim(
+async fn agent(
     shot: &Shot<'_>,
-    again: bool,
+    Chosen { cluster, name, .. }: &Chosen,
+    pod: &Pod,
+    container: &TargetContainer,
+    report: &mut dyn Follow,
+) -> Result<Session, Error> {
+    let spec = shot.agent(pod, container);
+    let (session, how) = ensure_agent(cluster, name, pod, &spec, &mut note).await?;
+    if how == Installed::Now {
+        installed(report, name, &session);
+    }
+    Ok(session)
+}
+
+/// The container that has just been killed, once it runs again.
+async fn aim(
+    at: &Chosen,
+    container: &str,
     deadline: Instant,
-) -> Result<(k8s_openapi::api::core::v1::Pod, TargetContainer), Error> {
+) -> Result<(Pod, TargetContainer), Error> {
     loop {
-        let pod = shot.cluster.pod(shot.name).await?;
-        match shot.aim(&pod) {
+        let pod = at.cluster.pod(&at.name).await?;
+        let aimed = check_pod(&pod, Domain::Processes)
+            .and_then(|()| TargetContainer::choose(&pod, Some(container)));
+        match aimed {
             Ok(container) => return Ok((pod, container)),
-            Err(refusal) if !again || Instant::now() > deadline => return Err(refusal),
+            Err(refusal) if Instant::now() > deadline => return Err(refusal),
             Err(_) => sleep(LOOK_EVERY).await,
         }
     }
 }
 
-fn tell(cluster: &Cluster, name: &PodName, output: OutputFormat, fate: &Fate) -> Result<(), Error> {
+fn tell(
+    Chosen { cluster, name, .. }: &Chosen,
+    output: OutputFormat,
+    fate: &Fate,
+) -> Result<(), Error> {
     match output {
-        OutputFormat::Json => {
-            writeln!(stdout(), "{}", json::fate(cluster.namespace(), name, fate))?;
-        }
-        OutputFormat::Text => writeln!(stdout(), "{}", text::fate(name, fate))?,
+        OutputFormat::Json => print_line(&json::fate(cluster.namespace(), name, fate)),
+        OutputFormat::Text => print_line(&text::fate(name, fate)),
     }
-    Ok(())
 }
 
 /// Whether it has ended, and is ready again.

@@ -8,20 +8,27 @@ mod image;
 mod install;
 mod interrupt;
 mod kill;
+mod network;
 mod partition;
 mod pause;
 mod process;
 mod rbac;
 mod revert;
 mod signal;
+mod start;
 mod status;
 mod sweep;
 mod uninstall;
 mod version;
 
+use std::io::{Write as _, stdout};
+
 use crate::{
     cli::{Cli, Command},
+    cluster::Session,
     exit::{Error, Exit},
+    plan::PodName,
+    report::Follow,
 };
 
 /// Carries out one invocation.
@@ -43,6 +50,20 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Rbac(args) => rbac::run(args),
         Command::Version(args) => version::run(connection, args).await,
     }
+}
+
+/// A line of data.
+fn print_line(line: &impl std::fmt::Display) -> Result<(), Error> {
+    writeln!(stdout(), "{line}")?;
+    Ok(())
+}
+
+/// Says that an agent was put in, and that its container stays.
+fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
+    report.note(&format!(
+        "pod/{name} agent installed: {} (it stays in the pod's spec)",
+        session.container
+    ));
 }
 
 /// Something worth a line, that is not data.

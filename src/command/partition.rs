@@ -1,6 +1,6 @@
 //! `partition`: no network.
 
-use super::fault;
+use super::network;
 use crate::{
     cli::{ConnectionArgs, PartitionArgs},
     exit::{Error, Exit},
@@ -12,5 +12,5 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &PartitionArgs) -> Re
         Error::new(Exit::Usage, error)
             .hint("`kubectl pod-chaos partition --help` explains the flags")
     })?;
-    fault::run(connection, &args.target, args.course.output, intent).await
+    network::run(connection, &args.target, &args.course, intent).await
 }

@@ -1,55 +1,54 @@
 //! `revert`: end faults now, and clear what earlier agents left.
 
-use std::io::{Write as _, stdout};
-
-use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::Event;
 
-use super::{note, sweep};
+use super::{fault::together, note, print_line, start, start::all, sweep};
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, RevertArgs},
+    cli::{ConnectionArgs, OutputFormat, PickArgs, RevertArgs},
     cluster::{
-        AgentContainer, AgentSpec, Cluster, Role, Session, agents, ensure_agent, reach_agent,
+        AgentContainer, AgentSpec, Chosen, Cluster, Role, Session, agents, ensure_agent, find,
+        reach_agent,
     },
     exit::{Error, Exit},
-    plan::{Image, PodName},
-    report::{json, text},
+    plan::{Image, Selection},
+    report::{Board, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Result<Exit, Error> {
-    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
-    let mut exit = Exit::Done;
-    for (name, pod) in chosen(&cluster, args.pod.as_ref()).await? {
-        match revert(&cluster, &name, &pod).await {
+    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let pods = chosen(&cluster, &args.pick, args.output).await?;
+    let reverted = all(pods.iter().map(revert)).await;
+    let mut exits = Vec::new();
+    for (Chosen { cluster, name, .. }, events) in pods.iter().zip(reverted) {
+        match events {
             Ok(events) => {
                 for event in &events {
                     match args.output {
-                        OutputFormat::Json => writeln!(
-                            stdout(),
-                            "{}",
-                            json::event(cluster.namespace(), &name, event)
-                        )?,
+                        OutputFormat::Json => {
+                            print_line(&json::event(cluster.namespace(), name, event))?;
+                        }
                         OutputFormat::Text if matches!(event, Event::Status { .. }) => {}
-                        OutputFormat::Text => writeln!(stdout(), "{}", text::event(&name, event))?,
+                        OutputFormat::Text => print_line(&text::event(name, event))?,
                     }
                     if !sweep::is_clean(event) {
-                        exit = Exit::NotClean;
+                        exits.push(Exit::NotClean);
                     }
                 }
                 if args.output == OutputFormat::Text && events.len() == 1 {
-                    writeln!(stdout(), "pod/{name} clean: nothing to revert")?;
+                    print_line(&format!("pod/{name} clean: nothing to revert"))?;
                 }
             }
-            Err(error) => exit = error.print(),
+            Err(error) => exits.push(error.print()),
         }
     }
-    Ok(exit)
+    Ok(together(&exits))
 }
 
 /// A pod whose network agents have all died may still hold what they left: it gets a new one. What the others
 /// did went with them.
-async fn revert(cluster: &Cluster, name: &PodName, pod: &Pod) -> Result<Vec<Event>, Error> {
-    let session = match reach_any(cluster, name, pod).await? {
+async fn revert(at: &Chosen) -> Result<Vec<Event>, Error> {
+    let Chosen { cluster, name, pod } = at;
+    let session = match reach_any(at).await? {
         None if agents(pod).iter().any(is_network) => {
             let spec = AgentSpec::network(Image::default());
             Some(ensure_agent(cluster, name, pod, &spec, &mut note).await?.0)
@@ -66,9 +65,7 @@ async fn revert(cluster: &Cluster, name: &PodName, pod: &Pod) -> Result<Vec<Even
 /// An agent that knows of all faults of the pod. One of the network does; another only where no agent of the
 /// network ever was.
 pub(super) async fn reach_any(
-    cluster: &Cluster,
-    name: &PodName,
-    pod: &Pod,
+    Chosen { cluster, name, pod }: &Chosen,
 ) -> Result<Option<Session>, Error> {
     if agents(pod).iter().any(is_network) {
         return reach_agent(cluster, name, pod, &is_network, &mut note).await;
@@ -80,20 +77,22 @@ fn is_network(agent: &AgentContainer) -> bool {
     agent.role == Role::Network
 }
 
-/// The pod that was named, or all of the namespace that ever got an agent.
+/// The pods that are meant, or all that ever got an agent if nothing says which.
 pub(super) async fn chosen(
     cluster: &Cluster,
-    name: Option<&PodName>,
-) -> Result<Vec<(PodName, Pod)>, Error> {
-    if let Some(name) = name {
-        return Ok(vec![(name.clone(), cluster.pod(name).await?)]);
+    args: &PickArgs,
+    output: OutputFormat,
+) -> Result<Vec<Chosen>, Error> {
+    let selection = Selection::try_from(args)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
+    if !selection.is_open() {
+        return start::choose(cluster, &selection, &Board::new(output)).await;
     }
-    let running = |pod: &Pod| {
-        pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
-    };
-    let pods = cluster.all_pods().await?.into_iter();
-    Ok(pods
-        .filter(|pod| running(pod) && !agents(pod).is_empty())
-        .filter_map(|pod| Some((pod.metadata.name.as_deref()?.parse().ok()?, pod)))
-        .collect())
+    let mut pods = find(cluster, &selection).await?;
+    pods.retain(|one| !agents(&one.pod).is_empty());
+    let count = pods.len();
+    for one in &mut pods {
+        one.cluster = one.cluster.crowded(count);
+    }
+    Ok(pods)
 }

@@ -1,31 +1,29 @@
 //! `signal`: processes get a signal, once. `kill` sends with it.
 
-use std::io::{Write as _, stdout};
-
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{Event, ProcessSignal, Processes, Request, SignalName, SignalPlan};
 
-use super::{interrupt::Interrupts, note, sweep};
+use super::{
+    fault::follow_all,
+    interrupt::Interrupts,
+    note, print_line, process,
+    start::{Aim, Ready, Wanted, Way, make_ready},
+    sweep,
+};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, ProcessArgs, SignalArgs},
     cluster::{
-        AgentSpec, Capability, Cluster, Domain, Installed, Role, SessionError, TargetContainer,
-        check_pod, ensure_agent,
+        AgentSpec, Capability, Chosen, Domain, Role, Session, SessionError, TargetContainer,
     },
     exit::{Error, Exit},
-    plan::PodName,
-    report::{json, text},
+    report::{Board, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Result<Exit, Error> {
     let mut interrupts = Interrupts::catch()?;
-    let name = &args.target.of.pod.pod;
+    let board = Board::new(args.output);
     let sent = async {
-        let cluster =
-            Cluster::connect(connection, args.target.of.pod.namespace.namespace.as_ref()).await?;
-        let shot = Shot {
-            cluster: &cluster,
-            name,
+        let mut shot = Shot {
             target: &args.target,
             signal: Some(args.signal),
             // To signal another user's processes, and to kill the first one of a container.
@@ -35,15 +33,20 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
             },
             output: args.output,
         };
-        let pod = cluster.pod(name).await?;
-        let container = shot.aim(&pod)?;
+        let (pods, at_once) = (&args.target.of.pod, std::time::Duration::ZERO);
+        let ready = make_ready(connection, pods, at_once, false, &board, &mut shot).await?;
         if args.signal == SignalName::STOP {
             note("note: what is stopped so goes on at SIGCONT only; `pause` ends by itself");
         }
-        shot.fire(&pod, &container).await
+        let shot = &shot;
+        let fired = ready.into_iter().map(|Ready { at, deed, way, .. }| async move {
+            let sent = shot.fire(&at, &deed, way).await;
+            (at, sent.map(|_| Exit::Done))
+        });
+        follow_all(fired.collect(), &board, None).await
     };
     tokio::select! {
-        sent = Box::pin(sent) => sent.map(|_| Exit::Done),
+        sent = Box::pin(sent) => sent,
         () = interrupts.next() => {
             eprintln!("interrupted; whether the signal was sent is not known");
             Ok(Exit::Interrupted)
@@ -53,8 +56,6 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
 
 /// A signal that is to be sent.
 pub(super) struct Shot<'a> {
-    pub cluster: &'a Cluster,
-    pub name: &'a PodName,
     pub target: &'a ProcessArgs,
     pub signal: Option<SignalName>,
     /// What an agent needs for it where the processes are another user's.
@@ -62,29 +63,54 @@ pub(super) struct Shot<'a> {
     pub output: OutputFormat,
 }
 
-impl Shot<'_> {
-    /// The container that is meant.
-    pub fn aim(&self, pod: &Pod) -> Result<TargetContainer, Error> {
-        check_pod(pod, Domain::Processes)?;
-        TargetContainer::choose(pod, self.target.of.container.as_deref())
+impl Wanted for Shot<'_> {
+    type Deed = TargetContainer;
+
+    fn domain(&self) -> Domain {
+        Domain::Processes
     }
 
-    /// Sends it and says to whom.
+    fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<TargetContainer>>, Error> {
+        let containers = process::containers(&self.target.of, pod)?.into_iter();
+        Ok(containers
+            .map(|container| Aim {
+                agent: self.agent(pod, &container),
+                notes: Vec::new(),
+                inside: None,
+                plan: None,
+                deed: container,
+            })
+            .collect())
+    }
+}
+
+impl Shot<'_> {
+    /// The agent that can send it.
+    pub fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
+        let role = Role::Process(container.role(pod, self.capabilities));
+        AgentSpec { image: self.target.of.agent.image.clone(), role }
+    }
+
+    /// Sends it by an agent that answers, and says to whom.
     pub async fn fire(
         &self,
-        pod: &Pod,
+        at: &Chosen,
         container: &TargetContainer,
+        way: Way,
     ) -> Result<Vec<ProcessSignal>, Error> {
-        let role = Role::Process(container.role(pod, self.capabilities));
-        let spec = AgentSpec { image: self.target.of.agent.image.clone(), role };
-        let (mut session, installed) =
-            ensure_agent(self.cluster, self.name, pod, &spec, &mut note).await?;
-        if installed == Installed::Now {
-            note(&format!(
-                "pod/{} agent installed: {} (it stays in the pod's spec)",
-                self.name, session.container
-            ));
-        }
+        let Way::Session(session) = way else {
+            return Err(Error::internal("sending a signal", "no agent answers"));
+        };
+        self.fire_by(at, container, *session).await
+    }
+
+    /// The same.
+    pub async fn fire_by(
+        &self,
+        at: &Chosen,
+        container: &TargetContainer,
+        mut session: Session,
+    ) -> Result<Vec<ProcessSignal>, Error> {
         let target = Processes {
             container: container.container.name.clone(),
             id: container.id.clone(),
@@ -96,12 +122,12 @@ impl Shot<'_> {
         loop {
             match session.next().await {
                 Ok(event @ Event::Signals { .. }) => {
-                    self.tell(&event)?;
+                    self.tell(at, &event)?;
                     if let Event::Signals { signals } = event {
                         sent = signals;
                     }
                 }
-                Ok(Event::Failed { failure }) => return Err(sweep::failure(self.name, failure)),
+                Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
                 Ok(_) => {}
                 // The agent has done what it was asked for, or has ended with the container.
                 Err(SessionError::Lost(_)) if !sent.is_empty() => return Ok(sent),
@@ -110,14 +136,10 @@ impl Shot<'_> {
         }
     }
 
-    fn tell(&self, event: &Event) -> Result<(), Error> {
+    fn tell(&self, Chosen { cluster, name, .. }: &Chosen, event: &Event) -> Result<(), Error> {
         match self.output {
-            OutputFormat::Json => {
-                let line = json::event(self.cluster.namespace(), self.name, event);
-                writeln!(stdout(), "{line}")?;
-            }
-            OutputFormat::Text => writeln!(stdout(), "{}", text::event(self.name, event))?,
+            OutputFormat::Json => print_line(&json::event(cluster.namespace(), name, event)),
+            OutputFormat::Text => print_line(&text::event(name, event)),
         }
-        Ok(())
     }
 }

@@ -2,29 +2,33 @@
 
 use std::io::{Write as _, stdout};
 
-use super::sweep;
+use super::{print_line, start::all, sweep};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, StatusArgs},
     cluster::Cluster,
     command::revert::{chosen, reach_any},
     exit::{Error, Exit},
-    report::{json, text},
+    report::{Place, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Result<Exit, Error> {
-    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let pods = chosen(&cluster, &args.pick, args.output).await?;
+    let read = all(pods.iter().map(|at| async move {
+        match reach_any(at).await? {
+            Some(session) => sweep::status(session).await.map(Some),
+            None => Ok(None),
+        }
+    }));
     let mut rows = Vec::new();
     let mut failed = false;
-    for (name, pod) in chosen(&cluster, args.pod.as_ref()).await? {
-        let read = async {
-            match reach_any(&cluster, &name, &pod).await? {
-                Some(session) => sweep::status(session).await.map(Some),
-                None => Ok(None),
+    for (at, read) in pods.iter().zip(read.await) {
+        match read {
+            Ok(Some(faults)) => {
+                let place = Place::of(at);
+                rows.extend(faults.into_iter().map(|fault| (place.clone(), fault)));
             }
-        };
-        match read.await {
-            Ok(Some(faults)) => rows.extend(faults.into_iter().map(|fault| (name.clone(), fault))),
-            Ok(None) => eprintln!("pod/{name} has no agent that runs"),
+            Ok(None) => eprintln!("pod/{} has no agent that runs", at.name),
             Err(error) => {
                 error.print();
                 failed = true;
@@ -32,9 +36,11 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
         }
     }
     match args.output {
-        OutputFormat::Json => writeln!(stdout(), "{}", json::status(cluster.namespace(), &rows))?,
+        OutputFormat::Json => print_line(&json::status(&rows))?,
         OutputFormat::Text if rows.is_empty() => eprintln!("no fault is in force"),
-        OutputFormat::Text => write!(stdout(), "{}", text::status(&rows))?,
+        OutputFormat::Text => {
+            write!(stdout(), "{}", text::status(&rows, args.pick.all_namespaces))?;
+        }
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }

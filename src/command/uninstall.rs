@@ -1,32 +1,45 @@
 //! `uninstall`: end all faults and let the agents exit.
 
-use std::io::{Write as _, stdout};
-
 use pod_chaos_protocol::{Event, Request};
 
-use super::{note, sweep};
+use super::{
+    fault::follow_all,
+    note, print_line,
+    start::{choose, selection},
+    sweep,
+};
 use crate::{
-    cli::{ConnectionArgs, UninstallArgs},
-    cluster::{AgentContainer, Cluster, Session, SessionError, agents, reach_agent},
+    cli::{ConnectionArgs, OutputFormat, UninstallArgs},
+    cluster::{AgentContainer, Chosen, Cluster, Session, SessionError, agents, reach_agent},
     exit::{Error, Exit},
     plan::PodName,
-    report::text,
+    report::{Board, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &UninstallArgs) -> Result<Exit, Error> {
-    let name = &args.target.pod;
-    let cluster = Cluster::connect(connection, args.target.namespace.namespace.as_ref()).await?;
-    let pod = cluster.pod(name).await?;
+    let selection = selection(&args.pick)?;
+    let board = Board::new(OutputFormat::Text);
+    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let pods = choose(&cluster, &selection, &board).await?;
+    let stopped = pods.into_iter().map(|at| async {
+        let outcome = uninstall(&at).await;
+        (at, outcome)
+    });
+    follow_all(stopped.collect(), &board, None).await
+}
+
+/// Lets all agents of a pod exit.
+async fn uninstall(Chosen { cluster, name, pod }: &Chosen) -> Result<Exit, Error> {
     let (mut found, mut clean) = (false, true);
-    for agent in agents(&pod) {
+    for agent in agents(pod) {
         let this = |other: &AgentContainer| other.name == agent.name;
-        if let Some(session) = reach_agent(&cluster, name, &pod, &this, &mut note).await? {
+        if let Some(session) = reach_agent(cluster, name, pod, &this, &mut note).await? {
             found = true;
             clean &= stop(name, session).await?;
         }
     }
     if !found {
-        writeln!(stdout(), "pod/{name} has no agent that runs")?;
+        print_line(&format!("pod/{name} has no agent that runs"))?;
     }
     Ok(if clean { Exit::Done } else { Exit::NotClean })
 }
@@ -39,7 +52,7 @@ async fn stop(name: &PodName, mut session: Session) -> Result<bool, Error> {
         match session.next().await {
             Ok(event @ Event::Ended { .. }) => {
                 clean &= sweep::is_clean(&event);
-                writeln!(stdout(), "{}", text::event(name, &event))?;
+                print_line(&text::event(name, &event))?;
             }
             Ok(Event::Failed { failure }) => return Err(sweep::failure(name, failure)),
             // The agent may be gone before its last word has travelled.
@@ -48,6 +61,6 @@ async fn stop(name: &PodName, mut session: Session) -> Result<bool, Error> {
             Err(error) => return Err(error.into()),
         }
     }
-    writeln!(stdout(), "pod/{name} agent {} exits", session.container)?;
+    print_line(&format!("pod/{name} agent {} exits", session.container))?;
     Ok(clean)
 }

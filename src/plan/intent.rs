@@ -44,10 +44,10 @@ impl Intent {
 
     /// Whether a new agent can have its plan in its arguments: it fits ([`Carried::LENGTH_MAX`]), and there are
     /// no names to be resolved first, for as long as name servers take.
-    pub fn fits_arguments(&self) -> bool {
+    pub fn fits_arguments(plan: &Plan) -> bool {
         let is_name = |probe: &Probe| matches!(probe.host, ProbeHost::Name(_));
-        !self.plan.traffic.targets().any(Target::is_open)
-            && !self.plan.probe.as_ref().is_some_and(is_name)
-            && serde_json::to_string(&self.plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
+        !plan.traffic.targets().any(Target::is_open)
+            && !plan.probe.as_ref().is_some_and(is_name)
+            && serde_json::to_string(plan).is_ok_and(|json| json.len() <= Carried::LENGTH_MAX)
     }
 }

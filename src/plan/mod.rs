@@ -5,13 +5,17 @@ mod followed;
 mod grace_period;
 mod image;
 mod intent;
+mod mode;
 mod name;
 mod netem;
 mod partition;
+mod pattern;
 mod profile;
+mod selection;
 mod table;
 mod traffic;
 mod warm_up;
+mod workload;
 
 pub use disruption::BadDisruption;
 pub use followed::{
@@ -20,8 +24,12 @@ pub use followed::{
 pub use grace_period::GracePeriod;
 pub use image::{BadImage, Image};
 pub use intent::Intent;
-pub use name::{BadName, Namespace, PodName};
+pub use mode::{BadMode, Mode, part};
+pub use name::{BadName, Namespace, NodeName, PodName};
+pub use pattern::{BadPattern, Pattern};
 pub use profile::Profile;
+pub use selection::{Annotation, BadPick, BadSelection, FieldSelector, Phase, Selection};
 pub use table::{BadTable, distribution, slot};
 pub use traffic::BadTrafficFlags;
 pub use warm_up::{BadWarmUp, WarmUp};
+pub use workload::{BadTarget, TargetName, Workload, WorkloadKind};

@@ -12,8 +12,11 @@ pub enum BadName {
     #[error("`{0}` is not a namespace's name (lower case letters, digits and `-`)")]
     Namespace(String),
     /// `deploy/web` and its like.
-    #[error("`{0}` is not a pod; name the pod itself")]
+    #[error("`{0}` is not a pod; name it without -p")]
     NotAPod(String),
+    /// Not a DNS subdomain (RFC 1123).
+    #[error("`{0}` is not an object's name (lower case letters, digits, `-` and `.`)")]
+    Object(String),
 }
 
 /// RFC 1123: letters, digits and dashes, not at the ends.
@@ -24,8 +27,13 @@ pub(super) fn is_label(text: &str, longest: usize) -> bool {
         && !text.ends_with('-')
 }
 
+/// RFC 1123: labels with points between them.
+pub(super) fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(|label| is_label(label, 253))
+}
+
 /// The name of a pod: a DNS subdomain of at most 253 characters. `pod/NAME` is taken too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodName(String);
 
 impl FromStr for PodName {
@@ -37,10 +45,26 @@ impl FromStr for PodName {
             Some(_) => return Err(BadName::NotAPod(text.to_owned())),
             None => text,
         };
-        if name.len() <= 253 && name.split('.').all(|label| is_label(label, 253)) {
+        if is_subdomain(name) {
             Ok(Self(name.to_owned()))
         } else {
             Err(BadName::Pod(text.to_owned()))
+        }
+    }
+}
+
+/// The name of a node: a DNS subdomain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeName(String);
+
+impl FromStr for NodeName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        if is_subdomain(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName::Object(text.to_owned()))
         }
     }
 }
@@ -77,6 +101,7 @@ macro_rules! text {
         }
     };
 }
+text!(NodeName);
 text!(PodName);
 text!(Namespace);
 

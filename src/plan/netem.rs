@@ -22,7 +22,6 @@ impl TryFrom<&NetemArgs> for Netem {
         netem.rate = args.rate.or(netem.rate);
         netem.slot.clone_from(&args.slot);
         netem.limit = args.limit;
-        netem.seed = args.seed;
         netem.check()?;
         Ok(netem)
     }

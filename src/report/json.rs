@@ -3,7 +3,7 @@
 use pod_chaos_protocol::Event;
 use serde_json::{Value, json};
 
-use super::Told;
+use super::{Place, Told};
 use crate::{
     cluster::{Fate, Removed, RemovedBy},
     plan::PodName,
@@ -15,15 +15,15 @@ pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
 }
 
 /// A list of the faults in force.
-pub fn status(namespace: &str, rows: &[(PodName, Told)]) -> Value {
+pub fn status(rows: &[(Place, Told)]) -> Value {
     let items: Vec<_> = rows
         .iter()
-        .map(|(name, fault)| {
+        .map(|(place, fault)| {
             let value = match fault {
                 Told::Network(status) => serde_json::to_value(status),
                 Told::Process(status) => serde_json::to_value(status),
             };
-            with_place(namespace, name, value)
+            with_place(&place.namespace, &place.name, value)
         })
         .collect();
     json!({ "faults": items })

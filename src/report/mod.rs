@@ -1,15 +1,34 @@
 //! What a person or a program reads: data on stdout, everything else on stderr.
 
+mod board;
 pub mod expectation;
 pub mod json;
-pub mod progress;
+mod progress;
 pub mod text;
 
 use std::time::Duration;
 
 use pod_chaos_protocol::{Event, FaultId, FaultState, FaultStatus, ProcessStatus};
 
-use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+pub use board::Board;
+
+use crate::{cluster::Chosen, exit::Error, plan::PodName};
+
+/// Where a pod is, and its name.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: PodName,
+}
+
+impl Place {
+    /// That of a pod that was chosen.
+    pub fn of(Chosen { cluster, name, .. }: &Chosen) -> Self {
+        Self { namespace: cluster.namespace().to_owned(), name: name.clone() }
+    }
+}
 
 /// A fault that an agent has told of.
 #[derive(Clone, Debug)]
@@ -43,6 +62,8 @@ impl Told {
 pub trait Follow {
     /// Something worth a line, that is not data.
     fn note(&mut self, text: &str);
+    /// Something went wrong that does not end the invocation yet.
+    fn error(&mut self, error: &Error);
     /// The wait before the start.
     fn warming_up(&mut self, left: Duration, of: Duration);
     /// The agent said something.
@@ -53,9 +74,4 @@ pub trait Follow {
     fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str);
     /// Nothing more to show.
     fn finish(&mut self);
-}
-
-/// The follower for that output format; a progress bar only where a person looks.
-pub fn follow(output: OutputFormat, namespace: &str, name: &PodName) -> Box<dyn Follow> {
-    Box::new(progress::Progress::new(output, namespace, name))
 }

@@ -1,65 +1,81 @@
 //! A progress bar where a person looks, lines where a program does.
 
 use std::{
-    io::{IsTerminal as _, Write as _, stderr, stdout},
+    io::{Write as _, stdout},
+    rc::Rc,
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use pod_chaos_protocol::Event;
 
-use super::{Follow, json, text};
+use super::{Board, Follow, board, json, text};
 use crate::{cli::OutputFormat, exit::Error, plan::PodName};
 
 /// The follower of one fault.
 pub struct Progress {
-    output: OutputFormat,
+    board: Rc<Board>,
     namespace: String,
     name: PodName,
-    /// On stderr; hidden where that is no terminal.
     bar: ProgressBar,
-    terminal: bool,
+    /// From its start to its end, once it is in force.
+    length: Duration,
     shown: bool,
+    /// Whether the bar is its own.
+    own: bool,
 }
 
 impl Progress {
     /// Nothing is shown yet.
-    pub fn new(output: OutputFormat, namespace: &str, name: &PodName) -> Self {
-        let terminal = stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
-            bar.set_style(style.progress_chars("━╸ "));
-        }
+    pub(super) fn new(board: Rc<Board>, namespace: &str, name: &PodName) -> Self {
+        let bar = board::new_bar();
         bar.set_prefix(format!("pod/{name}"));
         let (namespace, name) = (namespace.to_owned(), name.clone());
-        Self { output, namespace, name, bar, terminal, shown: false }
+        Self { board, namespace, name, bar, length: Duration::ZERO, shown: false, own: true }
     }
 
     fn show(&mut self, left: Duration, of: Duration, message: String) {
         // Each new target would begin a line of its own.
-        if !std::mem::replace(&mut self.shown, true) && self.terminal {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        if !std::mem::replace(&mut self.shown, true) {
+            self.own = self.board.show(&self.bar);
         }
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.bar.set_length(millis(of).max(1));
-        self.bar.set_position(millis(of.saturating_sub(left)));
-        self.bar.set_message(message);
+        if self.own {
+            board::set(&self.bar, left, of, message);
+        } else {
+            self.board.share(left, of, &message);
+        }
+    }
+
+    /// A line about the pod, with its namespace where there are others.
+    fn placed(&self, line: String) -> String {
+        if self.board.has_several_namespaces() && line.starts_with("pod/") {
+            format!("{}: {line}", self.namespace)
+        } else {
+            line
+        }
     }
 
     /// Prints above the bar.
     fn line(&self, print: impl FnOnce() -> std::io::Result<()>) -> Result<(), Error> {
-        self.bar.suspend(print)?;
+        self.board.above(print)?;
         Ok(())
     }
 }
 
 impl Follow for Progress {
     fn note(&mut self, note: &str) {
-        self.bar.suspend(|| eprintln!("{note}"));
+        match self.placed(note.to_owned()) {
+            placed if placed == note => self.board.note(note),
+            placed => self.board.above(|| eprintln!("{placed}")),
+        }
+    }
+
+    fn error(&mut self, error: &Error) {
+        self.board.error(error);
     }
 
     fn warming_up(&mut self, left: Duration, of: Duration) {
-        if !self.shown && !self.terminal {
+        if !self.shown && !self.board.terminal {
             let seconds = of.as_secs_f64();
             self.note(&format!("pod/{} waiting {seconds:.1} s before the start", self.name));
         }
@@ -68,21 +84,55 @@ impl Follow for Progress {
 
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         if matches!(event, Event::Ended { .. } | Event::Failed { .. }) {
+            if !self.length.is_zero() {
+                self.board.ended();
+            }
             self.finish();
         }
         let in_force = match event {
-            Event::InForce { status } => Some((text::what(status), status.remaining_ms)),
+            Event::InForce { status } => {
+                Some((text::what(status), status.remaining_ms, status.age_ms))
+            }
             Event::ProcessInForce { status } => {
-                Some((status.doing.to_string(), status.remaining_ms))
+                Some((status.doing.to_string(), status.remaining_ms, status.age_ms))
             }
             _ => None,
         };
-        if let Some((what, remaining_ms)) = in_force {
-            let left = Duration::from_millis(remaining_ms);
+        if let Some((what, remaining_ms, _)) = &in_force {
+            let left = Duration::from_millis(*remaining_ms);
+            self.length = left;
             self.bar.set_prefix(format!("pod/{} {what}", self.name));
             self.show(left, left, time_left(left));
         }
-        match (self.output, event) {
+        self.print(event)?;
+        if let Some((_, _, age_ms)) = in_force {
+            self.board.began(Duration::from_millis(age_ms));
+        }
+        Ok(())
+    }
+
+    fn time_left(&mut self, left: Duration) {
+        self.show(left, self.length, time_left(left));
+    }
+
+    fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str) {
+        self.finish();
+        if self.board.output == OutputFormat::Text {
+            self.note(&format!(
+                "detached: {ender} ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
+                remaining_ms.div_ceil(1000)
+            ));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress {
+    fn print(&mut self, event: &Event) -> Result<(), Error> {
+        match (self.board.output, event) {
             (OutputFormat::Json, event) => {
                 let value = json::event(&self.namespace, &self.name, event);
                 self.line(|| writeln!(stdout(), "{value}"))
@@ -102,7 +152,7 @@ impl Follow for Progress {
                 Ok(())
             }
             (OutputFormat::Text, event) => {
-                let line = text::event(&self.name, event);
+                let line = self.placed(text::event(&self.name, event));
                 self.line(|| writeln!(stdout(), "{line}"))?;
                 if let Event::Ended { packets: Some(0), .. } = event {
                     self.note("warning: no packet that was to be hit came by meanwhile");
@@ -110,25 +160,6 @@ impl Follow for Progress {
                 Ok(())
             }
         }
-    }
-
-    fn time_left(&mut self, left: Duration) {
-        let of = Duration::from_millis(self.bar.length().unwrap_or(1));
-        self.show(left, of, time_left(left));
-    }
-
-    fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str) {
-        self.finish();
-        if self.output == OutputFormat::Text {
-            eprintln!(
-                "detached: {ender} ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
-                remaining_ms.div_ceil(1000)
-            );
-        }
-    }
-
-    fn finish(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -7,7 +7,7 @@ use pod_chaos_protocol::{
     Processes, Traffic,
 };
 
-use super::Told;
+use super::{Place, Told};
 use crate::{
     cluster::{Fate, Removed, RemovedBy},
     plan::PodName,
@@ -149,11 +149,11 @@ pub fn removed(name: &PodName, by: RemovedBy, removed: &Removed) -> String {
     format!("pod/{name} {}", parts.join(", "))
 }
 
-/// A table of faults.
-pub fn status(rows: &[(PodName, Told)]) -> String {
-    let head = ["POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT"];
+/// A table of faults, with a column for namespaces where there are several.
+pub fn status(rows: &[(Place, Told)], with_namespaces: bool) -> String {
+    let head = ["NAMESPACE", "POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT"];
     let mut table = vec![head.map(str::to_owned)];
-    table.extend(rows.iter().map(|(name, fault)| {
+    table.extend(rows.iter().map(|(pod, fault)| {
         let (id, state, place, what, age_ms, remaining_ms, hit) = match fault {
             Told::Network(fault) => (
                 fault.fault,
@@ -176,13 +176,24 @@ pub fn status(rows: &[(PodName, Told)]) -> String {
         };
         let state = if state == FaultState::InForce { "in force" } else { "expired" };
         let (age, left) = (seconds(age_ms), seconds(remaining_ms));
-        [name.to_string(), id.to_string(), state.to_owned(), place, what, age, left, hit]
+        let namespace = pod.namespace.clone();
+        let (name, id) = (pod.name.to_string(), id.to_string());
+        [namespace, name, id, state.to_owned(), place, what, age, left, hit]
     }));
+    if with_namespaces {
+        return self::table(&table);
+    }
+    let without = |[_, rest @ ..]: [String; 9]| rest;
+    self::table(&table.into_iter().map(without).collect::<Vec<_>>())
+}
+
+/// Rows in columns, the first row being the head.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
-    for row in &table {
+    for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let width = table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
             let _ = write!(line, "{cell:width$}   ");
         }
         text.push_str(line.trim_end());

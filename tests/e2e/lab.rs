@@ -470,6 +470,16 @@ pub fn slow_for(trips: &[RoundTrip], delay: f64) -> Outcome<f64> {
     Ok(longest)
 }
 
+/// Since when packets took at least `delay` milliseconds, by the times they were sent: the start of the longest run of
+/// such packets, if there is one of more than half a second.
+pub fn slow_from(trips: &[RoundTrip], delay: f64) -> Option<f64> {
+    let runs = trips.chunk_by(|a, b| (a.took >= delay) == (b.took >= delay));
+    let slow = runs.filter(|run| run[0].took >= delay);
+    let length = |run: &[RoundTrip]| run[run.len() - 1].sent - run[0].sent;
+    let longest = slow.max_by(|a, b| length(a).total_cmp(&length(b)))?;
+    (length(longest) > 0.5).then_some(longest[0].sent)
+}
+
 /// Milliseconds a request, as `ab -n 10 -k` sees it from that pod.
 pub fn ab(from: &Pod, url: &str) -> Outcome<f64> {
     let output = kubectl(&[

@@ -149,6 +149,11 @@ const TESTS: &[(&str, Node, Test)] = &[
         refusals::a_second_fault_on_the_interface,
     ),
     (
+        "story::many_pods_begin_at_the_same_moment",
+        Node::Native,
+        story::many_pods_begin_at_the_same_moment,
+    ),
+    (
         "story::a_kernel_without_netem_is_no_obstacle",
         Node::Native,
         story::a_kernel_without_netem_is_no_obstacle,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     check,
-    lab::{Lab, Node, Pod, ab, apply, lab as lab_command, ping, plugin, text, wait_for},
+    lab::{Lab, Node, Pod, ab, apply, lab as lab_command, ping, plugin, slow_from, text, wait_for},
 };
 
 /// The story of the README, with a shorter running time.
@@ -200,5 +200,40 @@ pub fn a_target_is_late_and_others_are_not(lab: &Lab) -> Result<(), Failed> {
     // SYN and request are late by 300 ms each.
     check!(late >= 0.6 && quick < 0.5, "target {late} s, bystander {quick} s");
     check!(client.ping()? < 50.0, "still late");
+    Ok(())
+}
+
+/// Several pods get slow at the same moment, as their packets tell, and the one that was left out does not.
+pub fn many_pods_begin_at_the_same_moment(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let names = ["web-1", "web-2", "web-3", "web-4", "canary"];
+    for name in names {
+        space.create(name, &json!({"metadata": {"labels": {"app": "web"}}}))?;
+    }
+    let pods = names.map(|name| space.running(name)).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let untouched = pods.iter().map(Pod::network).collect::<Result<Vec<_>, _>>()?;
+    let disrupt = ["disrupt", "-l", "app=web", "--except", "canary", "-d", "100", "-r", "1"];
+    // A busy machine may hold back one of them, but not each time.
+    let mut apart = f64::MAX;
+    for _ in 0..3 {
+        let pings = pods.iter().map(Pod::trace).collect::<Result<Vec<_>, _>>()?;
+        let output = space.plugin(&disrupt);
+        check!(output.status.success(), "{}", text(&output));
+        check!(text(&output).contains("all 4 in force, begun within"), "{}", text(&output));
+        let mut begins = Vec::new();
+        for (pings, name) in pings.into_iter().zip(names) {
+            let begin = slow_from(&pings.finish()?, 100.0);
+            check!(begin.is_some() == (name != "canary"), "{name} is slow from {begin:?}");
+            begins.extend(begin);
+        }
+        begins.sort_by(f64::total_cmp);
+        apart = apart.min(begins[3] - begins[0]);
+        if apart <= 0.25 {
+            break;
+        }
+    }
+    check!(apart <= 0.25, "begun {apart} s apart");
+    let after = pods.iter().map(Pod::network).collect::<Result<Vec<_>, _>>()?;
+    check!(after == untouched, "left behind: {after:?}");
     Ok(())
 }

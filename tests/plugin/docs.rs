@@ -31,7 +31,7 @@ fn every_example_is_understood() {
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     for line in
-        [lines("network.md"), lines("targets.md"), lines("process.md"), lines("pods.md")].concat()
+        ["network.md", "targets.md", "process.md", "pods.md", "selection.md"].map(lines).concat()
     {
         let output = Command::new("sh")
             .args(["-c", &line])

@@ -46,6 +46,8 @@ pub enum Agent {
 pub struct Scenario {
     /// The pod called `web`, or none.
     pub pod: Option<Value>,
+    /// Other pods.
+    pub more_pods: Vec<Value>,
     /// What the user may not do, as `patch pods/ephemeralcontainers`.
     pub forbidden: Vec<&'static str>,
     /// An answer to the dry run, status code and body, in place of the patched pod.
@@ -79,6 +81,7 @@ impl Default for Scenario {
     fn default() -> Self {
         Self {
             pod: Some(pod(&json!({}))),
+            more_pods: Vec::new(),
             forbidden: Vec::new(),
             admission: None,
             objects: Vec::new(),
@@ -158,6 +161,46 @@ struct State {
     added_at: Option<Instant>,
     /// Requests that reached an agent.
     agent_heard: Vec<protocol::Request>,
+    /// What happened at agents, in order: of which pod, and `hello` or the request.
+    agent_log: Vec<(String, String)>,
+}
+
+impl State {
+    /// The pod that is meant by such a path: `…/namespaces/NAMESPACE/pods/NAME/…`.
+    fn pod(&mut self, path: &str) -> Option<&mut Value> {
+        let mut parts = path.split('/').skip_while(|part| *part != "namespaces").skip(1);
+        let namespace = parts.next()?;
+        let name = parts.nth(1)?;
+        let Scenario { pod, more_pods, .. } = &mut self.scenario;
+        pod.iter_mut()
+            .chain(more_pods)
+            .find(|it| it["metadata"]["name"] == name && it["metadata"]["namespace"] == namespace)
+    }
+
+    /// The pods of a namespace or of all, with labels that are equal to these, from `continue` on.
+    fn list(&self, uri: &hyper::Uri) -> Value {
+        let namespace = uri.path().split('/').skip_while(|part| *part != "namespaces").nth(1);
+        let query = |key: &str| {
+            let pairs = uri.query().unwrap_or_default().split('&');
+            let mut values = pairs.filter_map(|pair| pair.split_once('='));
+            values.find(|(name, _)| *name == key).map(|(_, value)| value.replace("%3D", "="))
+        };
+        let labels = query("labelSelector").unwrap_or_default();
+        let labels: Vec<_> = labels.split("%2C").filter_map(|term| term.split_once('=')).collect();
+        let fits = |it: &&Value| {
+            namespace.is_none_or(|namespace| it["metadata"]["namespace"] == namespace)
+                && labels.iter().all(|(key, value)| it["metadata"]["labels"][key] == *value)
+        };
+        let Scenario { pod, more_pods, .. } = &self.scenario;
+        let number = |key| query(key).and_then(|it| it.parse::<usize>().ok());
+        let (from, limit) =
+            (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+        let all: Vec<_> = pod.iter().chain(more_pods).filter(fits).collect();
+        let items: Vec<_> = all.iter().skip(from).take(limit).collect();
+        let next = (from + items.len() < all.len()).then(|| (from + items.len()).to_string());
+        json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"continue": next.unwrap_or_default()},
+               "items": items})
+    }
 }
 
 impl FakeApi {
@@ -171,6 +214,7 @@ impl FakeApi {
             added: Vec::new(),
             added_at: None,
             agent_heard: Vec::new(),
+            agent_log: Vec::new(),
         }));
         let (tell, told) = mpsc::channel();
         let shared = Arc::clone(&state);
@@ -232,6 +276,11 @@ impl FakeApi {
         self.state.lock().unwrap().added.clone()
     }
 
+    /// What happened at agents, in order: of which pod, and `hello` or the request.
+    pub fn agent_log(&self) -> Vec<(String, String)> {
+        self.state.lock().unwrap().agent_log.clone()
+    }
+
     /// What reached an agent.
     pub fn agent_heard(&self) -> Vec<protocol::Request> {
         self.state.lock().unwrap().agent_heard.clone()
@@ -289,33 +338,34 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
             ),
         }
     } else if method == Method::PATCH {
-        patch(&mut state, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
-    } else if let Some(resource) = followed(&uri) {
+        patch(&mut state, &path, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
+    } else if let Some(resource) = followed(&state.scenario, &uri) {
         follow(&state.scenario, resource, &uri)
     } else {
         let name = path.rsplit('/').next().unwrap_or_default();
-        match &state.scenario.pod {
-            _ if name == "events" => json_answer(
+        match name {
+            "events" => json_answer(
                 200,
                 &json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": state.scenario.events}),
             ),
-            Some(pod) if name == "web" => json_answer(200, pod),
-            Some(pod) if name == "pods" => json_answer(
-                200,
-                &json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]}),
-            ),
-            _ => json_answer(404, &status(404, "NotFound", &format!("pods \"{name}\" not found"))),
+            "pods" => json_answer(200, &state.list(&uri)),
+            _ => {
+                let missing = format!("pods \"{name}\" not found");
+                let missing = || json_answer(404, &status(404, "NotFound", &missing));
+                state.pod(&path).map_or_else(missing, |pod| json_answer(200, pod))
+            }
         }
     })
 }
 
 /// The resource that a request lists or watches, or of which it wants one: what the scenario's `objects` are of.
-fn followed(uri: &hyper::Uri) -> Option<&'static str> {
+fn followed(scenario: &Scenario, uri: &hyper::Uri) -> Option<&'static str> {
     if uri.path().ends_with("/namespaces") {
         return Some("namespaces");
     }
-    let known = ["services", "endpointslices", "nodes"];
-    let by_labels = uri.query().unwrap_or_default().contains("labelSelector");
+    let known = ["services", "endpointslices", "nodes", "deployments", "statefulsets"];
+    let by_labels = uri.query().unwrap_or_default().contains("labelSelector")
+        && scenario.objects.iter().any(|(of, _)| *of == "pods");
     let mut parts = uri.path().split('/');
     parts.find_map(|part| {
         known
@@ -350,11 +400,11 @@ fn follow(scenario: &Scenario, resource: &'static str, uri: &hyper::Uri) -> Answ
     found.map_or_else(|| json_answer(404, &missing()), |object| json_answer(200, object))
 }
 
-fn patch(state: &mut State, body: &Value, dry_run: bool) -> Answer {
+fn patch(state: &mut State, path: &str, body: &Value, dry_run: bool) -> Answer {
     if let Some((code, body)) = &state.scenario.admission {
         return json_answer(*code, body);
     }
-    let mut pod = state.scenario.pod.clone().unwrap();
+    let mut pod = state.pod(path).unwrap().clone();
     if state.scenario.drops_containers {
         return json_answer(200, &pod);
     }
@@ -372,7 +422,7 @@ fn patch(state: &mut State, body: &Value, dry_run: bool) -> Answer {
         }
         state.added_at = Some(Instant::now());
         state.added.extend(containers.clone());
-        state.scenario.pod = Some(pod.clone());
+        pod.clone_into(state.pod(path).unwrap());
     }
     json_answer(200, &pod)
 }
@@ -410,12 +460,13 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
     };
     let key = request.headers()[header::SEC_WEBSOCKET_KEY].as_bytes().to_vec();
     let state = Arc::clone(state);
+    let name = request.uri().path().rsplit('/').nth(1).unwrap_or_default().to_owned();
     tokio::spawn(async move {
         let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
         let stream =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         // The plugin hanging up is part of the play.
-        let _ = play(stream, &state, protocol, says).await;
+        let _ = play(stream, &state, &name, protocol, says).await;
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -430,6 +481,7 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
 async fn play<S>(
     mut stream: WebSocketStream<S>,
     state: &Mutex<State>,
+    name: &str,
     protocol: u16,
     says: Says,
 ) -> Result<(), tungstenite::Error>
@@ -444,6 +496,11 @@ where
         tungstenite::Message::binary(bytes)
     };
     let version = "0.1.0".to_owned();
+    let log = |what: &str| {
+        let line = (name.to_owned(), what.to_owned());
+        state.lock().unwrap().agent_log.push(line);
+    };
+    log("hello");
     stream.send(line(&protocol::Event::Hello { protocol, version, pid: 7 })).await?;
     let mut queue = std::collections::VecDeque::new();
     let mut heard = Vec::new();
@@ -461,6 +518,8 @@ where
                 let text: Vec<u8> = heard.drain(..=end).collect();
                 let request: protocol::Request = serde_json::from_slice(&text).unwrap();
                 state.lock().unwrap().agent_heard.push(request.clone());
+                let kind = serde_json::to_value(&request).unwrap()["request"].clone();
+                log(kind.as_str().unwrap_or_default());
                 queue = says(&request).into();
             }
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {

@@ -15,6 +15,7 @@ mod help;
 mod image;
 #[cfg(unix)]
 mod krew;
+mod many;
 mod packaging;
 mod processes;
 mod rbac;

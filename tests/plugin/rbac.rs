@@ -62,14 +62,19 @@ fn prints_the_roles_of_a_level_which_one_role_unites() {
 fn the_roles_give_what_the_plugin_uses_and_no_more() {
     let every_fault = [
         "create pods/exec",
+        "get daemonsets.apps",
+        "get deployments.apps",
+        "get jobs.batch",
         "get pods",
         "get pods/exec",
+        "get replicasets.apps",
+        "get services",
+        "get statefulsets.apps",
         "list events",
         "list pods",
         "patch pods/ephemeralcontainers",
     ];
     let followed = [
-        "get services",
         "list endpointslices.discovery.k8s.io",
         "list services",
         "watch endpointslices.discovery.k8s.io",

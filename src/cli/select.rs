@@ -1,0 +1,74 @@
+//! Which pods a command works on; the same flags for every command.
+
+use clap::Args;
+
+use super::NamespaceArgs;
+use crate::plan::{
+    Annotation, FieldSelector, Labels, Mode, NodeName, Pattern, Phase, PodName, TargetName,
+};
+
+/// Flags that choose pods. Those that name some add up; of these, all others must hold.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PickArgs {
+    /// Pods, or what they belong to: web, deploy/web, sts/db, ds/log, rs/web-7d4b9c, job/load, svc/web
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<TargetName>,
+    /// Name of the pod; repeatable
+    #[arg(short, long = "pod", value_name = "NAME")]
+    pub pods: Vec<PodName>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub namespace: NamespaceArgs,
+    /// Pods of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace", help_heading = HEADING)]
+    pub all_namespaces: bool,
+    /// Pods with these labels, as app=db,tier!=cache
+    #[arg(short = 'l', long = "selector", value_name = "LABELS", help_heading = HEADING)]
+    pub labels: Option<Labels>,
+    /// Pods with these fields, as spec.nodeName=node-1
+    #[arg(long = "field-selector", value_name = "FIELDS", help_heading = HEADING)]
+    pub fields: Option<FieldSelector>,
+    /// Pods with this annotation; repeatable
+    #[arg(long = "annotation", value_name = "KEY[=VALUE]", help_heading = HEADING)]
+    pub annotations: Vec<Annotation>,
+    /// Pods in whose name this regular expression is found
+    #[arg(long = "pods", value_name = "REGEX", help_heading = HEADING)]
+    pub named_like: Option<Pattern>,
+    /// Pods with a container in whose name this is found; faults on processes hit all of these
+    #[arg(long, value_name = "REGEX", help_heading = HEADING)]
+    pub containers: Option<Pattern>,
+    /// Pods on this node; repeatable
+    #[arg(long = "node", value_name = "NAME", help_heading = HEADING)]
+    pub nodes: Vec<NodeName>,
+    /// Pods on nodes with these labels
+    #[arg(long = "node-selector", value_name = "LABELS", help_heading = HEADING)]
+    pub node_labels: Option<Labels>,
+    /// Pods in this phase; only those that run when not given; repeatable
+    #[arg(long = "phase", value_name = "PHASE", help_heading = HEADING)]
+    pub phases: Vec<Phase>,
+    /// Not the pods in whose name this regular expression is found; repeatable
+    #[arg(long = "except", value_name = "REGEX", help_heading = HEADING)]
+    pub except: Vec<Pattern>,
+    /// How many of them: one, all, fixed=N, percent=N or random-max-percent=N
+    #[arg(long, value_name = "MODE", default_value_t, help_heading = HEADING)]
+    pub mode: Mode,
+    /// Where the dice start that choose: the same pods again
+    #[arg(long, value_name = "NUMBER", help_heading = HEADING)]
+    pub seed: Option<u64>,
+}
+
+const HEADING: &str = "Pods";
+
+/// Flags of commands that do something to pods.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PodArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub pick: PickArgs,
+    /// Leave out pods that are refused, instead of doing nothing
+    #[arg(long, help_heading = HEADING)]
+    pub skip_refused: bool,
+    /// When one pod fails, end it on all others too
+    #[arg(long, help_heading = HEADING)]
+    pub fail_fast: bool,
+}

@@ -1,0 +1,129 @@
+//! Faults of the network: what they come to in a pod.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::api::core::v1::Pod;
+use pod_chaos_protocol::{Cidr, FaultId, Request, Traffic};
+
+use super::{
+    fault::{self, Job},
+    start::{Aim, Wanted},
+};
+use crate::{
+    cli::{ConnectionArgs, CourseArgs, PodArgs},
+    cluster::{AgentSpec, Chosen, Domain, Following},
+    exit::{Error, Exit},
+    plan::{Intent, PodName},
+    report::{Board, expectation},
+};
+
+pub(super) async fn run(
+    connection: &ConnectionArgs,
+    args: &PodArgs,
+    course: &CourseArgs,
+    intent: Intent,
+) -> Result<Exit, Error> {
+    let wanted = NetworkFault { intent, surveyed: BTreeMap::new() };
+    fault::run(connection, args, course, wanted).await
+}
+
+/// A network fault, before it is known where.
+struct NetworkFault {
+    intent: Intent,
+    /// What targets stand for that only the API knows, by the namespace of the pods that are hit.
+    surveyed: BTreeMap<String, (Traffic, Vec<Following>)>,
+}
+
+impl Wanted for NetworkFault {
+    type Deed = Job;
+
+    fn domain(&self) -> Domain {
+        Domain::Network
+    }
+
+    async fn survey(&mut self, pods: &[Chosen], board: &Board) -> Result<(), Error> {
+        let Intent { followed, plan, .. } = &self.intent;
+        if followed.is_empty() {
+            return Ok(());
+        }
+        let mut namespaces: BTreeMap<&str, (usize, &Chosen)> = BTreeMap::new();
+        for one in pods {
+            namespaces.entry(one.cluster.namespace()).or_insert((0, one)).0 += 1;
+        }
+        for (namespace, (count, one)) in namespaces {
+            let mut traffic = plan.traffic.clone();
+            let mut say = |text: &str| board.note(text);
+            let following =
+                Following::start(&one.cluster, followed, &mut traffic, &mut say).await?;
+            self.surveyed.insert(namespace.to_owned(), (traffic, following.split(count)));
+        }
+        Ok(())
+    }
+
+    fn aim(&mut self, Chosen { cluster, name, pod }: &Chosen) -> Result<Vec<Aim<Job>>, Error> {
+        let Intent { image, detach, followed, spare_node, .. } = &self.intent;
+        let mut plan = self.intent.plan.clone();
+        // One that carried another's id could not be told from it where pods share their node's network.
+        plan.id = FaultId::new(rand::random());
+        let mut following = Following::nothing();
+        if let Some((traffic, shares)) = self.surveyed.get_mut(cluster.namespace()) {
+            plan.traffic = traffic.clone();
+            following = shares.pop().unwrap_or_else(Following::nothing);
+        }
+        let mut notes = Vec::new();
+        if *spare_node {
+            plan.traffic.spare_node = node_addresses(pod);
+            if plan.traffic.spare_node.is_empty() {
+                notes.push(format!(
+                    "warning: pod/{name} does not say which addresses its node has; probes may be hit"
+                ));
+            }
+        }
+        check(name, &plan.traffic)?;
+        if *detach && !followed.is_empty() {
+            notes.push(
+                "warning: pods and services are only followed while this command runs".to_owned(),
+            );
+        }
+        // Which node is spared is each pod's own affair.
+        notes.push(format!("pod/{name} to be hit: {}", plan.traffic));
+        if let Some(expectation) = expectation::of(&plan.fault) {
+            notes.push(format!("pod/{name} to be seen: {expectation}"));
+        }
+        let job = Job {
+            id: plan.id,
+            request: Request::Apply { plan: plan.clone() },
+            running_time: plan.running_time,
+            detach: *detach,
+            container: None,
+            more: None,
+            following,
+        };
+        let agent = AgentSpec::network(image.clone());
+        let plan = Intent::fits_arguments(&plan).then_some(plan);
+        Ok(vec![Aim { agent, notes, inside: None, plan, deed: job }])
+    }
+}
+
+/// Sees whether anything is left to be hit.
+fn check(name: &PodName, traffic: &Traffic) -> Result<(), Error> {
+    traffic.check().map_err(|error| {
+        let hint = error.hint();
+        let refused = Error::refused(format_args!("pod/{name}: {error}"));
+        hint.into_iter().fold(refused, Error::hint)
+    })
+}
+
+/// The addresses of the pod's node.
+fn node_addresses(pod: &Pod) -> Vec<Cidr> {
+    let status = pod.status.as_ref();
+    let several = status.into_iter().flat_map(|status| status.host_ips.iter().flatten());
+    let several = several.map(|host| host.ip.as_str());
+    // Servers before 1.28 only tell one.
+    let one = status.and_then(|status| status.host_ip.as_deref());
+    let mut addresses: Vec<Cidr> =
+        several.chain(one).filter_map(|text| text.parse::<IpAddr>().ok()).map(Cidr::from).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}

@@ -1,0 +1,421 @@
+//! From flags to agents that are ready, in one pod or in many: everything up to the moment before.
+
+use std::{collections::BTreeSet, fmt::Write as _, rc::Rc, time::Duration};
+
+use futures::{StreamExt as _, future::join_all, stream};
+use k8s_openapi::api::core::v1::Pod;
+use pod_chaos_protocol::{Carried, Plan};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{installed, print_line};
+use crate::{
+    cli::{ConnectionArgs, OutputFormat, PickArgs, PodArgs},
+    cluster::{
+        AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, NewAgent, Session,
+        SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent, reach_agent,
+        select,
+    },
+    exit::{Error, Exit},
+    plan::Selection,
+    report::{Board, Follow},
+};
+
+/// Pods whose names are told when they are chosen.
+const NAMED: usize = 10;
+/// Pods that something is done to at the same time, where that takes several requests each.
+const AT_ONCE: usize = 64;
+
+/// What is wanted of each pod that is chosen.
+pub(super) trait Wanted {
+    /// What is done to one pod, or to one container of it.
+    type Deed;
+
+    /// What it is about.
+    fn domain(&self) -> Domain;
+
+    /// Finds out what is the same for several pods.
+    async fn survey(&mut self, _: &[Chosen], _: &Board) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What it comes to in this pod, or why it cannot be done there. Touches nothing.
+    fn aim(&mut self, at: &Chosen) -> Result<Vec<Aim<Self::Deed>>, Error>;
+
+    /// Whether there is nothing else to tell of than the agent.
+    fn is_only_for_the_agent(&self) -> bool {
+        false
+    }
+
+    /// The same some time later.
+    fn renew(&mut self, _: &Pod, _: &mut Aim<Self::Deed>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What is to be done in one pod.
+pub(super) struct Aim<D> {
+    /// Who does it.
+    pub agent: AgentSpec,
+    /// What had better be known before; each a line.
+    pub notes: Vec<String>,
+    /// The container that it is done in, by a process that the agent brings there.
+    pub inside: Option<TargetContainer>,
+    /// What a new agent can be given to begin with.
+    pub plan: Option<Plan>,
+    pub deed: D,
+}
+
+/// A deed that is ready to be done.
+pub(super) struct Ready<D> {
+    pub at: Chosen,
+    pub deed: D,
+    pub agent: AgentSpec,
+    pub report: Box<dyn Follow>,
+    pub way: Way,
+}
+
+/// How it gets to an agent.
+pub(super) enum Way {
+    /// To one that answers.
+    Session(Box<Session>),
+    /// Together with a new one.
+    NewAgent(Box<NewAgent>),
+}
+
+/// One that is being made ready.
+struct Unit<D> {
+    at: Chosen,
+    aim: Aim<D>,
+    report: Box<dyn Follow>,
+    way: Option<Way>,
+}
+
+/// The selection that these flags make; it may not be open.
+pub(super) fn selection(args: &PickArgs) -> Result<Selection, Error> {
+    Selection::try_from(args)
+        .and_then(Selection::not_open)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))
+}
+
+/// Looks up the pods that are chosen, and says which.
+pub(super) async fn choose(
+    cluster: &Cluster,
+    selection: &Selection,
+    board: &Board,
+) -> Result<Vec<Chosen>, Error> {
+    let choice = select(cluster, selection).await?;
+    if selection.only().is_none() {
+        announce(&choice, board)?;
+    }
+    let mut pods = choice.pods;
+    let namespaces: BTreeSet<_> =
+        pods.iter().map(|one| one.cluster.namespace().to_owned()).collect();
+    board.expect(pods.len(), namespaces.len() > 1);
+    let count = pods.len();
+    for one in &mut pods {
+        one.cluster = one.cluster.crowded(count);
+    }
+    Ok(pods)
+}
+
+fn announce(choice: &Choice, board: &Board) -> Result<(), Error> {
+    let Choice { pods, of, mode, seed } = choice;
+    if board.output == OutputFormat::Json {
+        let keys: Vec<_> = pods.iter().map(Chosen::key).collect();
+        let line = json!({
+            "event": "chosen", "mode": mode.to_string(), "seed": seed, "of": of, "pods": keys,
+        });
+        return print_line(&line);
+    }
+    let namespace = pods.first().map(|one| one.cluster.namespace());
+    let alike = pods.iter().all(|one| Some(one.cluster.namespace()) == namespace);
+    let name = |one: &Chosen| if alike { one.name.to_string() } else { one.key() };
+    let mut names = pods.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
+    if pods.len() > NAMED {
+        let _ = write!(names, " and {} more", pods.len() - NAMED);
+    }
+    let how = match seed {
+        Some(seed) => format!(" of {of} (--mode {mode} --seed {seed})"),
+        None => String::new(),
+    };
+    let plural = if pods.len() == 1 && *of == 1 { "" } else { "s" };
+    board.note(&format!("chosen: {}{how} pod{plural}: {names}", pods.len()));
+    Ok(())
+}
+
+/// Chooses the pods, looks what speaks against it in any of them, and has an agent in each that answers. Until it has
+/// looked at all of them, nothing is touched.
+///
+/// With `carries`, one single pod that has no agent yet gets it later, with its plan.
+pub(super) async fn make_ready<W: Wanted>(
+    connection: &ConnectionArgs,
+    args: &PodArgs,
+    warm_up: Duration,
+    carries: bool,
+    board: &Rc<Board>,
+    wanted: &mut W,
+) -> Result<Vec<Ready<W::Deed>>, Error> {
+    let selection = selection(&args.pick)?;
+    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let (pods, clock) = futures::join!(choose(&cluster, &selection, board), async {
+        if carries && warm_up.is_zero() { cluster.clock().await } else { None }
+    });
+    let mut pods = pods?;
+    let mut refusals = Refusals::of(pods.len());
+    let alone = pods.len() == 1;
+    pods.retain(|one| refusals.keep(one, check_pod(&one.pod, wanted.domain())).is_some());
+    refusals.check(args, alone, pods.is_empty())?;
+    wanted.survey(&pods, board).await?;
+    check_namespaces(&mut pods).await;
+    let mut units = Vec::new();
+    for at in &pods {
+        for aim in refusals.keep(at, wanted.aim(at)).into_iter().flatten() {
+            let report = board.follow(at.cluster.namespace(), &at.name);
+            units.push(Unit { at: at.clone(), aim, report, way: None });
+        }
+    }
+    refusals.check(args, alone, units.is_empty())?;
+    board.expect(units.len(), board.has_several_namespaces());
+    tell_notes(&units, board);
+    let alone = units.len() == 1;
+    let clock = clock.filter(|_| alone);
+    let looks = units.iter_mut().map(|unit| find_agent(unit, clock));
+    let found = all(looks).await;
+    let mut kept = Vec::new();
+    for (unit, found) in units.into_iter().zip(found) {
+        if refusals.keep(&unit.at, found).is_some() {
+            kept.push(unit);
+        }
+    }
+    let mut units = kept;
+    refusals.check(args, alone, units.is_empty())?;
+    refusals.tell(board);
+    if !(alone && clock.is_some() && units.iter().any(Unit::carries)) {
+        board.expect(units.len(), board.has_several_namespaces());
+        units = answering(units, args, board, !wanted.is_only_for_the_agent()).await?;
+    }
+    if !warm_up.is_zero() {
+        // The streams are opened anew afterwards: nothing in between may cut them for idling.
+        for unit in &mut units {
+            unit.way = None;
+        }
+        wait(warm_up, &mut units).await;
+        let again = all(units.iter_mut().map(find_again)).await;
+        for (unit, found) in units.iter_mut().zip(again) {
+            let pod = found?;
+            wanted.renew(&pod, &mut unit.aim)?;
+            unit.at.pod = pod;
+        }
+        let agents = all(units.iter_mut().map(ensure)).await;
+        agents.into_iter().collect::<Result<Vec<_>, _>>()?;
+    }
+    let entered = all(units.iter_mut().map(enter)).await;
+    entered.into_iter().collect::<Result<Vec<_>, _>>()?;
+    board.expect(units.len(), board.has_several_namespaces());
+    let ready = units.into_iter().filter_map(|unit| {
+        let Unit { at, aim: Aim { agent, deed, .. }, report, way } = unit;
+        Some(Ready { at, deed, agent, report, way: way? })
+    });
+    Ok(ready.collect())
+}
+
+impl<D> Unit<D> {
+    fn carries(&self) -> bool {
+        self.aim.plan.is_some() && matches!(self.way, Some(Way::NewAgent(_)))
+    }
+}
+
+/// All of these, several at a time; what came of them, in their order.
+pub(super) async fn all<T>(of: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(of).buffered(AT_ONCE).collect().await
+}
+
+/// An agent that answers, or one that could be put in.
+async fn find_agent<D>(unit: &mut Unit<D>, clock: Option<u64>) -> Result<(), Error> {
+    let Unit { at: Chosen { cluster, name, pod }, aim, report, way } = unit;
+    let mut say = |text: &str| report.note(text);
+    let able = |agent: &AgentContainer| agent.role.covers(&aim.agent.role);
+    if let Some(session) = reach_agent(cluster, name, pod, &able, &mut say).await? {
+        *way = Some(Way::Session(Box::new(session)));
+        return Ok(());
+    }
+    let carried = clock.zip(aim.plan.clone()).map(|(now, plan)| Carried::new(plan, now));
+    let agent = NewAgent::check(cluster, name, pod, &aim.agent, carried.as_ref()).await?;
+    *way = Some(Way::NewAgent(Box::new(agent)));
+    Ok(())
+}
+
+/// Puts in all agents that are missing, and waits until they answer. What fails here has put nothing in force.
+async fn answering<D>(
+    mut units: Vec<Unit<D>>,
+    args: &PodArgs,
+    board: &Board,
+    tells: bool,
+) -> Result<Vec<Unit<D>>, Error> {
+    let alone = units.len() == 1;
+    let mut refusals = Refusals { touched: true, ..Refusals::of(units.len()) };
+    let bring = units.iter_mut().map(|unit| async {
+        let Some(Way::NewAgent(agent)) = &unit.way else { return Ok(()) };
+        agent.put_in(&unit.at.cluster).await?;
+        let mut say = |text: &str| unit.report.note(text);
+        let session = agent.answer(&unit.at.cluster, &mut say).await.map_err(Error::from)?;
+        if tells {
+            installed(unit.report.as_mut(), &unit.at.name, &session);
+        }
+        unit.way = Some(Way::Session(Box::new(session)));
+        Ok(())
+    });
+    // They mostly wait for nodes: as many at a time as there are.
+    let brought = join_all(bring).await;
+    let mut kept = Vec::new();
+    for (unit, brought) in units.into_iter().zip(brought) {
+        if refusals.keep(&unit.at, brought).is_some() {
+            kept.push(unit);
+        }
+    }
+    refusals.check(args, alone, kept.is_empty())?;
+    refusals.tell(board);
+    Ok(kept)
+}
+
+async fn find_again<D>(unit: &mut Unit<D>) -> Result<Pod, Error> {
+    unit.at.cluster.pod(&unit.at.name).await
+}
+
+async fn ensure<D>(unit: &mut Unit<D>) -> Result<(), Error> {
+    let Unit { at: Chosen { cluster, name, pod }, aim, report, way } = unit;
+    let mut say = |text: &str| report.note(text);
+    let (session, how) = ensure_agent(cluster, name, pod, &aim.agent, &mut say).await?;
+    if how == Installed::Now {
+        installed(report.as_mut(), name, &session);
+    }
+    *way = Some(Way::Session(Box::new(session)));
+    Ok(())
+}
+
+/// Has a process started in the target container, by the agent beside it.
+async fn enter<D>(unit: &mut Unit<D>) -> Result<(), Error> {
+    let (Some(container), Some(Way::Session(agent))) = (&unit.aim.inside, &unit.way) else {
+        return Ok(());
+    };
+    let (name, target) = (&unit.at.name, &container.container.name);
+    let entered = agent.open_beside(&unit.at.cluster, name, target).await;
+    let session = entered.map_err(|error| match error {
+        SessionError::NotRunning(why) => Error::refused(format_args!(
+            "container {target} of pod/{name} cannot start a process of the agent's: {why}"
+        ))
+        .hint(
+            "the agent has to run as the same user and group: where the container's are those of its image, \
+             set runAsUser and runAsGroup",
+        ),
+        other => other.into(),
+    })?;
+    unit.way = Some(Way::Session(Box::new(session)));
+    Ok(())
+}
+
+async fn wait<D>(warm_up: Duration, units: &mut [Unit<D>]) {
+    let start = Instant::now();
+    while let Some(left) = warm_up.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        for unit in &mut *units {
+            unit.report.warming_up(left, warm_up);
+        }
+        sleep(left.min(Duration::from_millis(200))).await;
+    }
+}
+
+/// What had better be known, once for all pods of which it is true.
+fn tell_notes<D>(units: &[Unit<D>], board: &Board) {
+    let mut told: Vec<(String, Vec<String>)> = Vec::new();
+    for unit in units {
+        let pod = format!("pod/{}", unit.at.name);
+        for note in &unit.aim.notes {
+            let about = note.strip_prefix(&pod).unwrap_or(note).to_owned();
+            match told.iter_mut().find(|(known, _)| *known == about) {
+                Some((_, pods)) => pods.push(pod.clone()),
+                None => told.push((about, vec![pod.clone()])),
+            }
+        }
+    }
+    for (about, pods) in told {
+        // Only what is about a pod goes on after its name.
+        let subject = match &pods[..] {
+            _ if !about.starts_with(' ') => String::new(),
+            [pod] => pod.clone(),
+            pods => format!("{} pods", pods.len()),
+        };
+        board.note(&format!("{subject}{about}"));
+    }
+}
+
+/// What speaks against it, pod by pod.
+#[derive(Default)]
+pub(super) struct Refusals {
+    refused: Vec<(String, Error)>,
+    /// How many pods there were.
+    of: usize,
+    /// Whether agents have been put in already.
+    touched: bool,
+}
+
+impl Refusals {
+    /// None yet, of so many pods.
+    pub fn of(of: usize) -> Self {
+        Self { of, ..Self::default() }
+    }
+
+    /// What is there if nothing speaks against it.
+    pub fn keep<T>(&mut self, at: &Chosen, outcome: Result<T, Error>) -> Option<T> {
+        outcome.map_err(|error| self.refused.push((at.key(), error))).ok()
+    }
+
+    /// Refuses everything when one pod is refused, unless there are others and they are to be hit all the same.
+    pub fn check(&self, args: &PodArgs, alone: bool, none_left: bool) -> Result<(), Error> {
+        match &self.refused[..] {
+            [] => Ok(()),
+            [(_, only)] if alone => Err(only.clone()),
+            _ if args.skip_refused && !none_left => Ok(()),
+            [(_, first), ..] => {
+                let pods: BTreeSet<_> = self.refused.iter().map(|(pod, _)| pod).collect();
+                let (pods, of) = (pods.len(), self.of);
+                let are = if pods == 1 { "is" } else { "are" };
+                let what = if self.touched {
+                    format!("no agent answers in {pods} of {of} pods; nothing is in force")
+                } else {
+                    format!("{pods} of {of} pods {are} refused; nothing was touched")
+                };
+                let error = Error {
+                    exit: first.exit,
+                    messages: vec![format!("{what}\n{}", self.table())],
+                    hint: first.hint.clone(),
+                };
+                Err(if none_left {
+                    error
+                } else {
+                    error.hint_too("--skip-refused leaves them out")
+                })
+            }
+        }
+    }
+
+    pub fn tell(&self, board: &Board) {
+        if !self.refused.is_empty() {
+            board.note(&format!("left out:\n{}", self.table().trim_end()));
+        }
+    }
+
+    /// Pods with all reasons.
+    fn table(&self) -> String {
+        let mut rows = vec![["POD".to_owned(), "WHY".to_owned()]];
+        for (pod, error) in &self.refused {
+            let name = pod.split_once('/').map_or(pod.as_str(), |(_, name)| name);
+            for why in &error.messages {
+                // The row says which pod.
+                let why = why.strip_prefix(&format!("pod/{name} ")).unwrap_or(why);
+                rows.push([pod.clone(), why.to_owned()]);
+            }
+        }
+        crate::report::text::table(&rows).trim_end().to_owned()
+    }
+}

@@ -1,0 +1,150 @@
+//! What is told of all pods of an invocation: where the lines go, and the bars on a terminal.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    io::{IsTerminal as _, stderr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Follow, progress::Progress};
+use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+
+/// More pods than these share a bar.
+const BARS: usize = 8;
+
+/// All that is told on the way.
+pub struct Board {
+    /// How events are printed.
+    pub output: OutputFormat,
+    /// On stderr; hidden where that is no terminal.
+    bars: MultiProgress,
+    /// Whether that is one.
+    pub(super) terminal: bool,
+    /// How many faults there are to be.
+    faults: Cell<usize>,
+    /// Whether their pods are of several namespaces.
+    several_namespaces: Cell<bool>,
+    /// The bar that many share.
+    shared: RefCell<Option<ProgressBar>>,
+    /// When those that are in force came into force.
+    starts: RefCell<Vec<Instant>>,
+    ended: Cell<usize>,
+    /// What was said that is about all of them.
+    said: RefCell<BTreeSet<String>>,
+}
+
+impl Board {
+    /// Nothing is shown yet.
+    pub fn new(output: OutputFormat) -> Rc<Self> {
+        let terminal = stderr().is_terminal();
+        let target =
+            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Rc::new(Self {
+            output,
+            bars: MultiProgress::with_draw_target(target),
+            terminal,
+            faults: Cell::new(1),
+            several_namespaces: Cell::default(),
+            shared: RefCell::default(),
+            starts: RefCell::default(),
+            ended: Cell::default(),
+            said: RefCell::default(),
+        })
+    }
+
+    /// So many faults are to come, in pods of one namespace or of several.
+    pub fn expect(&self, faults: usize, several_namespaces: bool) {
+        self.faults.set(faults);
+        self.several_namespaces.set(several_namespaces);
+    }
+
+    /// Whether their pods are of several namespaces.
+    pub fn has_several_namespaces(&self) -> bool {
+        self.several_namespaces.get()
+    }
+
+    /// The follower of one fault.
+    pub fn follow(self: &Rc<Self>, namespace: &str, name: &PodName) -> Box<dyn Follow> {
+        Box::new(Progress::new(Rc::clone(self), namespace, name))
+    }
+
+    /// Something worth a line, that is not data. What is about all pods is said once.
+    pub fn note(&self, text: &str) {
+        let about_all = !text.starts_with("pod/") && self.faults.get() > 1;
+        if !about_all || self.said.borrow_mut().insert(text.to_owned()) {
+            self.above(|| eprintln!("{text}"));
+        }
+    }
+
+    /// An error that does not end the invocation yet.
+    pub fn error(&self, error: &Error) {
+        let _ = self.above(|| error.print());
+    }
+
+    /// Prints above the bars.
+    pub(super) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bars.suspend(print)
+    }
+
+    /// A fault has come into force, `age` ago.
+    pub(super) fn began(&self, age: Duration) {
+        let mut starts = self.starts.borrow_mut();
+        starts.extend(Instant::now().checked_sub(age));
+        let all = self.faults.get();
+        if starts.len() == all && all > 1 {
+            let apart = match (starts.iter().min(), starts.iter().max()) {
+                (Some(first), Some(last)) => last.duration_since(*first),
+                _ => Duration::ZERO,
+            };
+            drop(starts);
+            self.note(&format!("all {all} in force, begun within {} ms", apart.as_millis()));
+        }
+    }
+
+    pub(super) fn ended(&self) {
+        self.ended.set(self.ended.get() + 1);
+    }
+
+    /// A bar of one's own, unless there are many.
+    pub(super) fn show(&self, bar: &ProgressBar) -> bool {
+        if self.terminal && self.faults.get() <= BARS {
+            self.bars.add(bar.clone());
+        }
+        self.faults.get() <= BARS
+    }
+
+    /// The time that is left, for those who share a bar.
+    pub(super) fn share(&self, left: Duration, of: Duration, message: &str) {
+        let mut shared = self.shared.borrow_mut();
+        let bar = shared.get_or_insert_with(|| {
+            let bar = new_bar();
+            if self.terminal { self.bars.add(bar) } else { bar }
+        });
+        let in_force = self.starts.borrow().len().saturating_sub(self.ended.get());
+        bar.set_prefix(format!("{} pods, {in_force} in force", self.faults.get()));
+        set(bar, left, of, message.to_owned());
+        if in_force == 0 && !self.starts.borrow().is_empty() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// One that is not drawn before it is added.
+pub(super) fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    match ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
+        Ok(style) => bar.with_style(style.progress_chars("━╸ ")),
+        Err(_) => bar,
+    }
+}
+
+pub(super) fn set(bar: &ProgressBar, left: Duration, of: Duration, message: String) {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    bar.set_length(millis(of).max(1));
+    bar.set_position(millis(of.saturating_sub(left)));
+    bar.set_message(message);
+}
