@@ -14,7 +14,7 @@ use pod_chaos_protocol::{
 use crate::{
     clock,
     error::failure,
-    fault::{Cleared, burn_cpu, pause},
+    fault::{Cleared, burn_cpu, burn_memory, pause},
     presence::{Presence, Visitor},
     processes,
     serve::{Conversation, Happening, say},
@@ -59,6 +59,7 @@ pub(crate) fn carry(conversation: &mut Conversation, plan: &ProcessPlan) -> Resu
             Box::new(pause::apply(&plan.target)?)
         }
         ProcessFault::BurnCpu(burn) => Box::new(burn_cpu::apply(burn)?),
+        ProcessFault::BurnMemory(burn) => Box::new(burn_memory::apply(burn)?),
         other => {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("this agent ({version}) does not know {other:?}");

@@ -83,14 +83,25 @@ pub fn find(target: &Processes) -> Result<Vec<Process>, Failure> {
 
 /// All processes of a container but for our own, by their ids.
 fn in_container(id: &str) -> Vec<Process> {
+    all(|groups| is_in(groups, id))
+}
+
+/// Those of the container that this process itself is in, but for our own, by their ids. It may see its control groups
+/// under other names than the agent beside it does (cgroup_namespaces(7)).
+pub fn beside() -> Vec<Process> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    all(|groups| groups == own)
+}
+
+/// All processes whose control groups are such, but for our own, by their ids.
+fn all(meant: impl Fn(&str) -> bool) -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
             let pid = pid_of(&entry.file_name())?;
             let groups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
             let name = name_of(&entry.path())?;
-            (is_in(&groups, id) && name != OWN_NAME && !is_dead(pid))
-                .then_some(Process { pid, name })
+            (meant(&groups) && name != OWN_NAME && !is_dead(pid)).then_some(Process { pid, name })
         })
         .collect();
     found.sort_by_key(|process| process.pid);

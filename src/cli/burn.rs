@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU16;
 
-use clap::{Args, Subcommand, ValueEnum};
-use pod_chaos_protocol::{Percentage, RunTime};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use pod_chaos_protocol::{Percentage, RunTime, Size};
 
 use super::{CourseArgs, process::ContainerArgs};
 
@@ -20,6 +20,8 @@ pub struct BurnCommand {
 pub enum BurnWhat {
     /// Use up processor time, in the container's own control group
     Cpu(Box<BurnCpuArgs>),
+    /// Hold memory, in the container's own control group
+    Memory(Box<BurnMemoryArgs>),
 }
 
 /// Flags of `burn cpu`.
@@ -62,4 +64,41 @@ pub enum WholeFlag {
     Core,
     /// All processors of the node
     Node,
+}
+
+/// Flags of `burn memory`.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("load").required(true).args(["to", "size", "oom"]),
+    after_help = "\
+  kubectl pod-chaos burn memory -p web --to 80% -r 60
+  kubectl pod-chaos burn memory -p web --size 500Mi --ramp 30
+  kubectl pod-chaos burn memory -p web -c app --oom
+
+It is held in the container's control group, where it counts against its limit, and is
+nobody's own: what the kernel kills when the limit is reached is the app. With --to and
+--size it gives way when the app grows, so that this does not come to pass."
+)]
+pub struct BurnMemoryArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: ContainerArgs,
+    /// Have the container use that part of its limit, all in all (up to 98%)
+    #[arg(long, value_name = "PERCENT")]
+    pub to: Option<Percentage>,
+    /// Hold so much, as 500Mi, beside what the container uses
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// Use up all of the limit, so that the kernel kills the app, and see it come back
+    #[arg(long, conflicts_with = "detach")]
+    pub oom: bool,
+    /// Grow to that evenly, in this time
+    #[arg(long, value_name = "TIME")]
+    pub ramp: Option<RunTime>,
+    /// Do it even if the node runs short of memory, and other pods are evicted
+    #[arg(long)]
+    pub allow_node_pressure: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub course: CourseArgs,
 }

@@ -20,7 +20,7 @@ use std::num::NonZeroU32;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
-pub use burn::{BurnCommand, BurnCpuArgs, BurnWhat, WholeFlag};
+pub use burn::{BurnCommand, BurnCpuArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
 pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};

@@ -1,10 +1,10 @@
 //! `burn`: a resource of a container is used up.
 
-use pod_chaos_protocol::{CpuBurn, CpuLoad, CpuWhole, ProcessFault};
+use pod_chaos_protocol::{CpuBurn, CpuLoad, CpuWhole, MemoryBurn, MemoryLoad, ProcessFault};
 
 use super::process::{self, Wish};
 use crate::{
-    cli::{BurnCpuArgs, BurnWhat, ConnectionArgs, WholeFlag},
+    cli::{BurnCpuArgs, BurnMemoryArgs, BurnWhat, ConnectionArgs, WholeFlag},
     cluster::TargetContainer,
     exit::{Error, Exit},
 };
@@ -12,6 +12,7 @@ use crate::{
 pub(super) async fn run(connection: &ConnectionArgs, what: &BurnWhat) -> Result<Exit, Error> {
     match what {
         BurnWhat::Cpu(args) => cpu(connection, args).await,
+        BurnWhat::Memory(args) => memory(connection, args).await,
     }
 }
 
@@ -26,9 +27,39 @@ async fn cpu(connection: &ConnectionArgs, args: &BurnCpuArgs) -> Result<Exit, Er
         fault: ProcessFault::BurnCpu(CpuBurn { load, ramp: args.ramp }),
         capabilities: &[],
         inside: true,
+        ends_container: false,
         check: &|container| unlimited(container, load),
     };
-    process::run(connection, wish).await
+    Box::pin(process::run(connection, wish)).await
+}
+
+async fn memory(connection: &ConnectionArgs, args: &BurnMemoryArgs) -> Result<Exit, Error> {
+    let load = match (args.to, args.size) {
+        (Some(percent), _) => MemoryLoad::To(percent),
+        (None, Some(size)) => MemoryLoad::Size(size),
+        (None, None) => MemoryLoad::Oom,
+    };
+    load.check().map_err(|error| {
+        Error::new(Exit::Usage, error).hint("--oom has the kernel kill for lack of memory")
+    })?;
+    let expectation = match load {
+        MemoryLoad::Oom => "the kernel kills for lack of memory, and the kubelet restarts",
+        _ => "files are read from disk again; what grows beyond the limit is killed",
+    };
+    let (ramp, allow_node_pressure) = (args.ramp, args.allow_node_pressure);
+    let wish = Wish {
+        target: &args.target,
+        matching: None,
+        what: "memory",
+        course: &args.course,
+        expectation,
+        fault: ProcessFault::BurnMemory(MemoryBurn { load, ramp, allow_node_pressure }),
+        capabilities: &[],
+        inside: true,
+        ends_container: load == MemoryLoad::Oom,
+        check: &|container| unlimited_memory(container, load),
+    };
+    Box::pin(process::run(connection, wish)).await
 }
 
 fn load(args: &BurnCpuArgs) -> Result<CpuLoad, Error> {
@@ -48,8 +79,7 @@ fn load(args: &BurnCpuArgs) -> Result<CpuLoad, Error> {
 
 /// Without a limit there is no share of it, and others may notice.
 fn unlimited(container: &TargetContainer, load: CpuLoad) -> Result<Option<String>, Error> {
-    let limits = container.container.resources.as_ref().and_then(|all| all.limits.as_ref());
-    let limited = limits.is_some_and(|limits| limits.contains_key("cpu"));
+    let limited = is_limited(container, "cpu");
     let name = &container.container.name;
     let without = format!("container {name} has no limit of processor time");
     match load {
@@ -58,4 +88,25 @@ fn unlimited(container: &TargetContainer, load: CpuLoad) -> Result<Option<String
             .hint("--of core or --of node names another whole, --workers a number of threads")),
         _ => Ok(Some(format!("warning: {without}: other pods of the node may notice"))),
     }
+}
+
+/// The same of memory, of which the node has no more to give when it is gone.
+fn unlimited_memory(
+    container: &TargetContainer,
+    load: MemoryLoad,
+) -> Result<Option<String>, Error> {
+    let name = &container.container.name;
+    let without = format!("container {name} has no limit of memory");
+    match load {
+        _ if is_limited(container, "memory") => Ok(None),
+        MemoryLoad::Size(_) => {
+            Ok(Some(format!("warning: {without}: it is the node's that is held")))
+        }
+        _ => Err(Error::refused(without).hint("--size names an amount")),
+    }
+}
+
+fn is_limited(container: &TargetContainer, resource: &str) -> bool {
+    let limits = container.container.resources.as_ref().and_then(|all| all.limits.as_ref());
+    limits.is_some_and(|limits| limits.contains_key(resource))
 }

@@ -16,11 +16,12 @@ use super::{
     installed,
     interrupt::Interrupts,
     note,
+    outcome::{self, Toll},
     start::{Ready, Wanted, Way, make_ready},
     sweep,
 };
 use crate::{
-    cli::{ConnectionArgs, CourseArgs, PodArgs},
+    cli::{ConnectionArgs, CourseArgs, OutputFormat, PodArgs},
     cluster::{
         AgentContainer, AgentSpec, AgentState, Change, Chosen, Cluster, Domain, Following,
         Installed, NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, ensure_agent,
@@ -59,14 +60,18 @@ pub(super) async fn run(
     let mut all = Vec::new();
     for one in ready {
         let interrupts = Interrupts::catch_with(called_off.clone())?;
-        all.push(carry_out(one, interrupts));
+        all.push(carry_out(one, course.output, interrupts));
     }
     let call_off = args.fail_fast.then_some(call_off);
     follow_all(all, &board, call_off).await
 }
 
 /// One fault, from its agent to its end.
-async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Result<Exit, Error>) {
+async fn carry_out(
+    ready: Ready<Job>,
+    output: OutputFormat,
+    mut interrupts: Interrupts,
+) -> (Chosen, Result<Exit, Error>) {
     let Ready { at, deed, agent, report, way } = ready;
     let mut run = Run::new(&at, agent, deed, report);
     let outcome = match way {
@@ -77,6 +82,14 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
         (Err(refusal), Some(role)) if run.not_permitted => {
             run.ask_more(refusal, role, &mut interrupts).await
         }
+        (outcome, _) => outcome,
+    };
+    let ended = run.job.container.take().filter(|_| run.job.ends_container);
+    let outcome = match (outcome, ended) {
+        (Ok(Exit::Done), Some(container)) => tokio::select! {
+            exit = Box::pin(outcome::watch(&at, &container, run.toll, output)) => exit,
+            () = interrupts.next() => Ok(Exit::Interrupted),
+        },
         (outcome, _) => outcome,
     };
     (at, outcome)
@@ -150,6 +163,8 @@ pub(super) struct Job {
     pub detach: bool,
     /// Whose processes it is done to: it ends with them.
     pub container: Option<TargetContainer>,
+    /// Whether it is meant to end that container, and who carries it with it.
+    pub ends_container: bool,
     /// The agent to turn to when the first may not do it.
     pub more: Option<Role>,
     /// Its targets, as long as they may change.
@@ -201,6 +216,8 @@ struct Run {
     needs_agent: bool,
     /// Whether the agent may not do what it was asked for.
     not_permitted: bool,
+    /// What has come of it, where it is meant to end the container.
+    toll: Toll,
 }
 
 /// Why the plugin stopped listening to the agent.
@@ -221,6 +238,7 @@ impl Run {
             report,
             deadline: None,
             not_permitted: false,
+            toll: Toll::Nobody,
         }
     }
 
@@ -343,6 +361,11 @@ impl Run {
         };
         match outcome {
             Outcome::Exit(exit) => Ok(exit),
+            Outcome::Lost(_) if self.job.ends_container && self.container_ends().await => {
+                self.report.finish();
+                self.toll = Toll::Container;
+                Ok(Exit::Done)
+            }
             Outcome::Lost(why) => {
                 // Without a word that it is in force, it may still have been put in force.
                 let latest = sent + Duration::from(self.job.running_time) + GRACE;
@@ -350,6 +373,19 @@ impl Run {
                 self.outlive(&why, deadline, interrupts).await
             }
         }
+    }
+
+    /// Whether the container ends, as far as the kubelet says within a few seconds.
+    async fn container_ends(&self) -> bool {
+        let latest = Instant::now() + GRACE;
+        while Instant::now() < latest {
+            let pod = self.cluster.pod(&self.name).await;
+            if pod.is_ok_and(|pod| self.job.lost_container(&pod).is_some()) {
+                return true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        false
     }
 
     /// Follows the agent's events to the end of the fault.
@@ -366,6 +402,9 @@ impl Run {
                 event = session.next() => match event {
                     Ok(event) => {
                         self.report.event(&event)?;
+                        if let Event::OutOfMemory { .. } = &event {
+                            self.toll = Toll::Some;
+                        }
                         if let Event::InForce { status } = &event {
                             self.needs_agent |= status.backend == Backend::Userspace;
                         }

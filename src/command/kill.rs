@@ -149,7 +149,8 @@ async fn aim(
     }
 }
 
-fn tell(
+/// Says what became of a container.
+pub(super) fn tell(
     Chosen { cluster, name, .. }: &Chosen,
     output: OutputFormat,
     fate: &Fate,

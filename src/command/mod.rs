@@ -9,6 +9,7 @@ mod install;
 mod interrupt;
 mod kill;
 mod network;
+mod outcome;
 mod partition;
 mod pause;
 mod process;

@@ -96,6 +96,7 @@ impl Wanted for NetworkFault {
             running_time: plan.running_time,
             detach: *detach,
             container: None,
+            ends_container: false,
             more: None,
             following,
         };

@@ -22,9 +22,10 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &PauseArgs) -> Result
         fault: ProcessFault::Pause,
         capabilities: CAPABILITIES,
         inside: false,
+        ends_container: false,
         check: &|container| Ok(restart_warning(container, args.course.running_time.as_nanos())),
     };
-    process::run(connection, wish).await
+    Box::pin(process::run(connection, wish)).await
 }
 
 /// Says when the kubelet may find the container dead.

@@ -30,6 +30,8 @@ pub(super) struct Wish<'a> {
     pub capabilities: &'a [Capability],
     /// Whether it is carried by a process in the target container itself, which the agent then only brings.
     pub inside: bool,
+    /// Whether it is meant to end the container, by the kernel's hand.
+    pub ends_container: bool,
     /// What the container's spec says against it: a refusal, or what is worth a word before it begins.
     pub check: &'a dyn Fn(&TargetContainer) -> Result<Option<String>, Error>,
 }
@@ -98,6 +100,7 @@ impl Wish<'_> {
             running_time: self.course.running_time,
             detach: self.course.detach,
             container: Some(container.clone()),
+            ends_container: self.ends_container,
             more: more_capable(&role, self.capabilities),
             following: Following::nothing(),
         };

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use pod_chaos_protocol::{
-    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, ProcessInfo, ProcessStatus,
-    Processes, Traffic,
+    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, ProcessFault, ProcessInfo,
+    ProcessStatus, Processes, Traffic,
 };
 
 use super::{Place, Told};
@@ -38,10 +38,12 @@ pub fn event(name: &PodName, event: &Event) -> String {
         Event::Found { processes } => write!(text, "has {}", processes_of(processes)),
         Event::ProcessInForce { status } => write!(
             text,
-            "in force on {} for {}: {} of {} (fault {})",
+            "in force on {} for {}: {} {} {} (fault {})",
             container(&status.target),
             seconds(status.age_ms + status.remaining_ms),
             status.doing,
+            // Others are not hit themselves.
+            if status.doing == ProcessFault::Pause { "of" } else { "by" },
             hit(status),
             status.fault
         ),
@@ -52,6 +54,14 @@ pub fn event(name: &PodName, event: &Event) -> String {
             write!(text, "{}", each.collect::<Vec<_>>().join(", "))
         }
         Event::CpuUsed { phase, usage } => write!(text, "{phase}: {usage}"),
+        Event::MemoryUsed { phase, usage } => write!(text, "{phase}: {usage}"),
+        Event::OutOfMemory { kills, processes } => {
+            let gone = processes.iter().map(|one| format!("{} {}", one.pid, one.name));
+            let gone = gone.collect::<Vec<_>>().join(", ");
+            let times = if *kills == 1 { "once".to_owned() } else { format!("{kills} times") };
+            let who = if gone.is_empty() { String::new() } else { format!(": {gone}") };
+            write!(text, "out of memory: the kernel has killed {times}{who}")
+        }
         Event::Ended { by, ran_ms, packets, left, errors, .. } => {
             let mut ended = write!(
                 text,

@@ -27,7 +27,9 @@ fn every_help_text_is_as_reviewed() {
     for command in ["rbac", "version"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
-    for [command, action] in [["image", "save"], ["image", "load"], ["burn", "cpu"]] {
+    for [command, action] in
+        [["image", "save"], ["image", "load"], ["burn", "cpu"], ["burn", "memory"]]
+    {
         assert_snapshot!(format!("help_{command}_{action}"), run(&[command, action, "--help"]));
     }
 }

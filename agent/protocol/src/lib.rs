@@ -32,13 +32,16 @@ mod rate;
 mod reorder;
 mod sample;
 mod signal;
+mod size;
 mod slot;
 mod time;
 mod traffic;
 mod words;
 
 pub use address::{BadCidr, Cidr};
-pub use burn::{CpuBurn, CpuLoad, CpuUsage, CpuWhole};
+pub use burn::{
+    BadMemory, CpuBurn, CpuLoad, CpuUsage, CpuWhole, MemoryBurn, MemoryLoad, MemoryUsage,
+};
 pub use carried::Carried;
 pub use chance::Chance;
 pub use distribution::{BadDistribution, Distribution, Table};
@@ -62,6 +65,7 @@ pub use rate::{BadRate, Cell, Link, Rate};
 pub use reorder::Reorder;
 pub use sample::{BadShare, Sample, Share};
 pub use signal::{BadSignal, Disposition, ProcessSignal, SignalName, SignalPlan};
+pub use size::{BadSize, Size};
 pub use slot::{Distance, Slot};
 pub use time::{BadTime, Latency, RunTime};
 pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Source, Target, Traffic, dns};

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CpuUsage, Direction, Endpoint, FaultId, Interface, Netem, Partition, Plan, Probe, ProcessInfo,
-    ProcessPlan, ProcessSignal, ProcessStatus, SignalPlan, Traffic,
+    CpuUsage, Direction, Endpoint, FaultId, Interface, MemoryUsage, Netem, Partition, Plan, Probe,
+    ProcessInfo, ProcessPlan, ProcessSignal, ProcessStatus, SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -109,6 +109,20 @@ pub enum Event {
         phase: Phase,
         /// By its control group.
         usage: CpuUsage,
+    },
+    /// What the container uses of memory: before a fault that holds some, last while it is in force, and after it.
+    MemoryUsed {
+        /// When that was.
+        phase: Phase,
+        /// By its control group.
+        usage: MemoryUsage,
+    },
+    /// The kernel has killed processes of the container, because its memory was used up.
+    OutOfMemory {
+        /// How often, as the control group counts.
+        kills: u64,
+        /// Those that are gone, as far as they were seen before.
+        processes: Vec<ProcessInfo>,
     },
     /// The fault is over.
     Ended {

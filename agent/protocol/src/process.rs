@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CpuBurn, FaultId, FaultState, RunTime, serde_as_text};
+use crate::{CpuBurn, FaultId, FaultState, MemoryBurn, RunTime, serde_as_text};
 
 /// One fault, on processes of one container, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub enum ProcessFault {
     Pause,
     /// Beside them, processor time is used up.
     BurnCpu(CpuBurn),
+    /// Beside them, memory is held.
+    BurnMemory(MemoryBurn),
 }
 
 /// In a few words.
@@ -50,6 +52,7 @@ impl fmt::Display for ProcessFault {
         match self {
             Self::Pause => out.write_str("pause"),
             Self::BurnCpu(burn) => burn.fmt(out),
+            Self::BurnMemory(burn) => burn.fmt(out),
         }
     }
 }

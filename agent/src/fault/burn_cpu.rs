@@ -27,7 +27,7 @@ use pod_chaos_protocol::{
 use super::Cleared;
 use crate::{
     carry::{Counts, Hold},
-    cgroup::{Cpu, CpuTime},
+    cgroup::{Cpu, CpuTime, unreadable},
     error::failure,
     serve::say,
 };
@@ -54,15 +54,7 @@ pub struct Burning {
 
 /// Starts to work, and sees in the control group that it does.
 pub fn apply(burn: &CpuBurn) -> Result<Burning, Failure> {
-    let reading = |error: io::Error| {
-        let hint =
-            "a container sees its own control group below /sys/fs/cgroup, as Kubernetes has it";
-        failure(
-            FailureKind::Unsupported,
-            format!("failed to read the control group: {error}"),
-            Some(hint),
-        )
-    };
+    let reading = |error: io::Error| unreadable(&error);
     let cpu = Cpu::own().map_err(reading)?;
     let cores = cores(burn.load, cpu.limit().map_err(reading)?)?;
     let before = Mark::set(&cpu).map_err(reading)?;

@@ -4,6 +4,7 @@
 //! deleted.
 
 pub mod burn_cpu;
+pub mod burn_memory;
 pub mod clear;
 pub mod connections;
 pub mod distribution;

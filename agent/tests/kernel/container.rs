@@ -83,6 +83,30 @@ impl Container {
         json!({ "container": "app", "id": self.id })
     }
 
+    /// Writes to the first file of its control groups that there is.
+    pub fn set(&self, files: &[&str], text: &str) {
+        let mut paths =
+            self.groups.iter().flat_map(|group| files.iter().map(|file| group.join(file)));
+        let path = paths.find(|path| path.exists()).expect("a control group with that file");
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Reads the first file of its control groups that there is.
+    pub fn read(&self, files: &[&str]) -> String {
+        let mut paths =
+            self.groups.iter().flat_map(|group| files.iter().map(|file| group.join(file)));
+        paths
+            .find_map(|path| fs::read_to_string(path).ok())
+            .expect("a control group with that file")
+    }
+
+    /// Starts a shell with these words as another process of the container; it ends with the value's owner.
+    pub fn start_beside(&self, script: &str) -> Child {
+        let namespaces = format!("nsenter --target={} --pid --mount --net --ipc", self.pid);
+        let line = format!("{} exec {namespaces} sh -c '{script}'", join(&self.groups));
+        Command::new("sh").args(["-c", &line]).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts `serve` beside the app, as in a container of its own.
     pub fn agent(&self) -> Agent {
         self.start("")

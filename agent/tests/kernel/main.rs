@@ -24,6 +24,8 @@ mod ending;
 #[cfg(target_os = "linux")]
 mod ingress;
 #[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 mod name_server;
 #[cfg(target_os = "linux")]
 mod names;
@@ -70,6 +72,7 @@ fn main() -> std::process::ExitCode {
         emulator::tests(),
         ending::tests(),
         ingress::tests(),
+        memory::tests(),
         names::tests(),
         options::tests(),
         partition::tests(),

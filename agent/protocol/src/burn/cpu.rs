@@ -1,4 +1,4 @@
-//! How much of a resource is to be used up.
+//! Processor time that is used up.
 
 use std::{fmt, num::NonZeroU16};
 
