@@ -1,10 +1,12 @@
 //! Which pods a command works on; the same flags for every command.
 
 use clap::Args;
+use pod_chaos_protocol::Percentage;
 
 use super::NamespaceArgs;
 use crate::plan::{
-    Annotation, FieldSelector, Labels, Mode, NodeName, Pattern, Phase, PodName, TargetName,
+    Annotation, FieldSelector, Labels, Mode, NodeName, Pattern, Phase, PodName, Protected,
+    TargetName,
 };
 
 /// Flags that choose pods. Those that name some add up; of these, all others must hold.
@@ -58,13 +60,33 @@ pub struct PickArgs {
 }
 
 const HEADING: &str = "Pods";
+const SAFETY: &str = "Safety";
 
 /// Flags of commands that do something to pods.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct PodArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pick: PickArgs,
+    /// Do it to several pods without asking first
+    #[arg(short, long, help_heading = SAFETY)]
+    pub yes: bool,
+    /// Refuse when more than this part of a workload would be hit
+    #[arg(long, value_name = "PERCENT", env = "POD_CHAOS_MAX_SHARE", help_heading = SAFETY)]
+    pub max_share: Option<Percentage>,
+    /// Namespaces whose pods are left alone, with * at the end of a name for the rest of it
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "POD_CHAOS_PROTECTED",
+        default_value_t,
+        help_heading = SAFETY
+    )]
+    pub protected: Protected,
+    /// Hit pods in these namespaces too
+    #[arg(long, help_heading = SAFETY)]
+    pub allow_protected: bool,
     /// Leave out pods that are refused, instead of doing nothing
     #[arg(long, help_heading = HEADING)]
     pub skip_refused: bool,

@@ -9,7 +9,7 @@ use super::{
     fault::follow_all,
     interrupt::Interrupts,
     print_line,
-    start::{Refusals, all, choose, selection},
+    start::{all, choose_safely, confirm, selection},
 };
 use crate::{
     cli::{ConnectionArgs, DeleteArgs, OutputFormat},
@@ -46,9 +46,9 @@ async fn delete(
     let selection = selection(pick)?;
     let board = Board::new(args.output);
     let cluster = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
-    let pods = choose(&cluster, &selection, &board).await?;
-    let alone = pods.len() == 1;
-    let mut refusals = Refusals::of(pods.len());
+    let (pods, mut refusals) =
+        choose_safely(&cluster, &selection, &args.target, None, &board).await?;
+    let alone = refusals.of == 1;
     let mut removals = Vec::new();
     let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
     let checks = all(pods.iter().map(|at| check(args, at))).await;
@@ -72,6 +72,7 @@ async fn delete(
             None => format!("pod/{name} to go, {grace}: nothing brings it back"),
         });
     }
+    confirm(&args.target, removals.len()).await?;
     let removed = removals.into_iter().map(|(at, removal)| async move {
         let outcome = remove(args, &at, &removal, asked).await;
         (at, outcome)

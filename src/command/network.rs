@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{Cidr, FaultId, Request, Traffic};
+use pod_chaos_protocol::{Cidr, FaultId, Request, RunTime, Traffic};
 
 use super::{
     fault::{self, Job},
@@ -39,6 +39,10 @@ impl Wanted for NetworkFault {
 
     fn domain(&self) -> Domain {
         Domain::Network
+    }
+
+    fn running_time(&self) -> Option<RunTime> {
+        Some(self.intent.plan.running_time)
     }
 
     async fn survey(&mut self, pods: &[Chosen], board: &Board) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! Faults on processes: what they come to in a container.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{FaultId, ProcessFault, ProcessPattern, ProcessPlan, Processes, Request};
+use pod_chaos_protocol::{
+    FaultId, ProcessFault, ProcessPattern, ProcessPlan, Processes, Request, RunTime,
+};
 
 use super::{
     fault::{self, Job},
@@ -54,6 +56,10 @@ impl Wanted for Wish<'_> {
 
     fn domain(&self) -> Domain {
         Domain::Processes
+    }
+
+    fn running_time(&self) -> Option<RunTime> {
+        Some(self.course.running_time)
     }
 
     fn aim(&mut self, Chosen { name, pod, .. }: &Chosen) -> Result<Vec<Aim<Job>>, Error> {

@@ -1,10 +1,16 @@
 //! From flags to agents that are ready, in one pod or in many: everything up to the moment before.
 
-use std::{collections::BTreeSet, fmt::Write as _, rc::Rc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{IsTerminal as _, stderr, stdin},
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, future::join_all, stream};
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{Carried, Plan};
+use pod_chaos_protocol::{Carried, Plan, RunTime};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -12,9 +18,9 @@ use super::{installed, print_line};
 use crate::{
     cli::{ConnectionArgs, OutputFormat, PickArgs, PodArgs},
     cluster::{
-        AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, NewAgent, Session,
-        SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent, reach_agent,
-        select,
+        AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, Limits, NewAgent,
+        Safety, Session, SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent,
+        reach_agent, select,
     },
     exit::{Error, Exit},
     plan::Selection,
@@ -33,6 +39,11 @@ pub(super) trait Wanted {
 
     /// What it is about.
     fn domain(&self) -> Domain;
+
+    /// How long it is to last, if it lasts.
+    fn running_time(&self) -> Option<RunTime> {
+        None
+    }
 
     /// Finds out what is the same for several pods.
     async fn survey(&mut self, _: &[Chosen], _: &Board) -> Result<(), Error> {
@@ -119,6 +130,60 @@ pub(super) async fn choose(
     Ok(pods)
 }
 
+/// The same, and sees whom the owners of pods and namespaces want left alone: of these it is said why.
+pub(super) async fn choose_safely(
+    cluster: &Cluster,
+    selection: &Selection,
+    args: &PodArgs,
+    running_time: Option<RunTime>,
+    board: &Board,
+) -> Result<(Vec<Chosen>, Refusals), Error> {
+    let limits = Limits {
+        protected: args.protected.clone(),
+        allow_protected: args.allow_protected,
+        max_share: args.max_share,
+    };
+    let mut warnings = Vec::new();
+    let mut say = |text: &str| warnings.push(text.to_owned());
+    // It costs no time beside the look at the pods where it is known which namespace they are of.
+    let (mut pods, safety) = if selection.everywhere {
+        let pods = choose(cluster, selection, board).await?;
+        let mut namespaces: Vec<_> = pods.iter().map(|one| one.cluster.clone()).collect();
+        namespaces.dedup_by(|a, b| a.namespace() == b.namespace());
+        let safety = Safety::read(&namespaces, &mut say).await;
+        (pods, safety?)
+    } else {
+        let namespace = std::slice::from_ref(cluster);
+        let (pods, safety) =
+            futures::join!(choose(cluster, selection, board), Safety::read(namespace, &mut say));
+        (pods?, safety?)
+    };
+    for warning in &warnings {
+        board.note(warning);
+    }
+    let mut refusals = Refusals::of(pods.len());
+    safety.check_shares(&pods, &limits).await?;
+    pods.retain(|one| refusals.keep(one, safety.check_pod(one, &limits, running_time)).is_some());
+    Ok((pods, refusals))
+}
+
+/// Asks a person whether several pods are really meant. Nobody can be asked where there is no terminal.
+pub(super) async fn confirm(args: &PodArgs, pods: usize) -> Result<(), Error> {
+    if pods < 2 || args.yes || !stdin().is_terminal() || !stderr().is_terminal() {
+        return Ok(());
+    }
+    eprint!("{pods} pods will be hit. Go on? [y/N] ");
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        stdin().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.ok().and_then(Result::ok).unwrap_or_default();
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Error::refused("not confirmed; nothing was touched").hint("--yes does not ask"))
+}
+
 fn announce(choice: &Choice, board: &Board) -> Result<(), Error> {
     let Choice { pods, of, mode, seed } = choice;
     if board.output == OutputFormat::Json {
@@ -156,14 +221,16 @@ pub(super) async fn make_ready<W: Wanted>(
     board: &Rc<Board>,
     wanted: &mut W,
 ) -> Result<Vec<Ready<W::Deed>>, Error> {
-    let selection = selection(&args.pick)?;
-    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
-    let (pods, clock) = futures::join!(choose(&cluster, &selection, board), async {
-        if carries && warm_up.is_zero() { cluster.clock().await } else { None }
-    });
-    let mut pods = pods?;
-    let mut refusals = Refusals::of(pods.len());
-    let alone = pods.len() == 1;
+    let (chosen, clock) = {
+        let selection = selection(&args.pick)?;
+        let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+        let clock =
+            async { if carries && warm_up.is_zero() { cluster.clock().await } else { None } };
+        let running_time = wanted.running_time();
+        futures::join!(choose_safely(&cluster, &selection, args, running_time, board), clock)
+    };
+    let (mut pods, mut refusals) = chosen?;
+    let alone = refusals.of == 1;
     pods.retain(|one| refusals.keep(one, check_pod(&one.pod, wanted.domain())).is_some());
     refusals.check(args, alone, pods.is_empty())?;
     wanted.survey(&pods, board).await?;
@@ -178,8 +245,8 @@ pub(super) async fn make_ready<W: Wanted>(
     refusals.check(args, alone, units.is_empty())?;
     board.expect(units.len(), board.has_several_namespaces());
     tell_notes(&units, board);
-    let alone = units.len() == 1;
-    let clock = clock.filter(|_| alone);
+    let single = units.len() == 1;
+    let clock = clock.filter(|_| single);
     let looks = units.iter_mut().map(|unit| find_agent(unit, clock));
     let found = all(looks).await;
     let mut kept = Vec::new();
@@ -191,7 +258,9 @@ pub(super) async fn make_ready<W: Wanted>(
     let mut units = kept;
     refusals.check(args, alone, units.is_empty())?;
     refusals.tell(board);
-    if !(alone && clock.is_some() && units.iter().any(Unit::carries)) {
+    let pods: BTreeSet<_> = units.iter().map(|unit| unit.at.key()).collect();
+    confirm(args, pods.len()).await?;
+    if !(single && clock.is_some() && units.iter().any(Unit::carries)) {
         board.expect(units.len(), board.has_several_namespaces());
         units = answering(units, args, board, !wanted.is_only_for_the_agent()).await?;
     }
@@ -354,7 +423,7 @@ fn tell_notes<D>(units: &[Unit<D>], board: &Board) {
 pub(super) struct Refusals {
     refused: Vec<(String, Error)>,
     /// How many pods there were.
-    of: usize,
+    pub of: usize,
     /// Whether agents have been put in already.
     touched: bool,
 }

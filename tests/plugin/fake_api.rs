@@ -349,6 +349,15 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
                 &json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": state.scenario.events}),
             ),
             "pods" => json_answer(200, &state.list(&uri)),
+            _ if path.rsplit('/').nth(1) == Some("namespaces") => {
+                if state.scenario.forbidden.contains(&"get namespaces") {
+                    let why = format!("namespaces \"{name}\" is forbidden");
+                    return Ok(json_answer(403, &status(403, "Forbidden", &why)));
+                }
+                let known = state.scenario.objects.iter().filter(|(of, _)| *of == "namespaces");
+                let found = known.map(|(_, it)| it).find(|it| it["metadata"]["name"] == name);
+                json_answer(200, found.unwrap_or(&json!({"metadata": {"name": name}})))
+            }
             _ => {
                 let missing = format!("pods \"{name}\" not found");
                 let missing = || json_answer(404, &status(404, "NotFound", &missing));

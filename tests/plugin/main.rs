@@ -20,6 +20,7 @@ mod packaging;
 mod processes;
 mod rbac;
 mod refusals;
+mod safety;
 mod version;
 
 use std::{
