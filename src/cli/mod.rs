@@ -5,6 +5,7 @@ mod burn;
 mod course;
 mod delete;
 mod disrupt;
+mod fail;
 mod faults;
 mod image;
 mod netem;
@@ -24,6 +25,7 @@ pub use burn::{BurnCommand, BurnCpuArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
 pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
+pub use fail::FailArgs;
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
@@ -75,6 +77,8 @@ pub enum Command {
     Kill(Box<KillArgs>),
     /// Have a pod go, and see another one come
     Delete(DeleteArgs),
+    /// Have a pod serve nothing for a while
+    Fail(Box<FailArgs>),
     /// Send a signal to processes of a container
     Signal(Box<SignalArgs>),
     /// Show what is in force, read from the kernel

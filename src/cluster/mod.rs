@@ -24,7 +24,7 @@ pub use follow::{Change, Following};
 pub use inject::{Installed, NewAgent, NoAnswer, ensure_agent, reach_agent};
 pub use preflight::{check_can_be_removed, check_namespaces, check_pod};
 pub use removal::{Removal, Removed, RemovedBy};
-pub use restart::{Fate, follow_restart};
+pub use restart::{Fate, follow_end, follow_restart};
 pub use role::{Capability, Domain, ProcessRole, Role, User};
 pub use safety::{Limits, Safety};
 pub use select::{Choice, Chosen, find, select};

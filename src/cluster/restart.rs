@@ -84,6 +84,22 @@ pub async fn follow_restart(
     Ok(fate)
 }
 
+/// Watches until this run of the container has ended, or until `deadline`.
+pub async fn follow_end(
+    cluster: &Cluster,
+    name: &PodName,
+    container: &TargetContainer,
+    deadline: Instant,
+) -> Result<Fate, Error> {
+    loop {
+        let fate = fate_of(&cluster.pod(name).await?, container);
+        if fate.has_ended() || Instant::now() > deadline {
+            return Ok(fate);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 fn fate_of(pod: &Pod, container: &TargetContainer) -> Fate {
     let before = container.status.restart_count;
     let name = &container.container.name;

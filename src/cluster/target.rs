@@ -59,6 +59,11 @@ impl TargetContainer {
         Ok(all)
     }
 
+    /// All that run, but not those that only prepare the pod.
+    pub fn all(pod: &Pod) -> Result<Vec<Self>, Error> {
+        containers(pod).into_iter().map(|one| Self::running(pod, one)).collect()
+    }
+
     fn running(pod: &Pod, container: &Container) -> Result<Self, Error> {
         let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
         let name = &container.name;

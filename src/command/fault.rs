@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::{LocalBoxFuture, OptionFuture},
+    stream::FuturesUnordered,
+};
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{
     Backend, Carried, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request, RunTime,
@@ -169,6 +173,8 @@ pub(super) struct Job {
     pub more: Option<Role>,
     /// Its targets, as long as they may change.
     pub following: Following,
+    /// What is done besides, once it is in force. When that fails, the fault is reverted.
+    pub then: Option<LocalBoxFuture<'static, Result<(), Error>>>,
 }
 
 impl Job {
@@ -394,7 +400,9 @@ impl Run {
         mut session: Session,
         interrupts: &mut Interrupts,
     ) -> Result<Outcome, Error> {
-        let mut interrupted = false;
+        // What it is reverted for before its time.
+        let mut reverted: Option<Exit> = None;
+        let mut then = self.job.then.take();
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         loop {
             let overdue = self.deadline.unwrap_or_else(|| Instant::now() + 6 * GRACE) + GRACE;
@@ -412,19 +420,16 @@ impl Run {
                             Event::InForce { status: FaultStatus { remaining_ms, .. } }
                             | Event::ProcessInForce { status: ProcessStatus { remaining_ms, .. } } => {
                                 self.in_force(remaining_ms);
-                                if self.job.detach {
-                                    let flags = self.cluster.flags(&self.name);
-                                    self.report.detached(self.ender(), remaining_ms, &flags);
-                                    return Ok(Outcome::Exit(Exit::Done));
+                                if self.job.detach && then.is_none() {
+                                    return Ok(self.detach());
                                 }
                             }
                             Event::Ended { .. } if !sweep::is_clean(&event) => {
                                 return Ok(Outcome::Exit(Exit::NotClean));
                             }
-                            Event::Ended { .. } if interrupted => {
-                                return Ok(Outcome::Exit(Exit::Interrupted));
+                            Event::Ended { .. } => {
+                                return Ok(Outcome::Exit(reverted.unwrap_or(Exit::Done)));
                             }
-                            Event::Ended { .. } => return Ok(Outcome::Exit(Exit::Done)),
                             Event::Failed { failure } => {
                                 self.not_permitted = failure.kind == FailureKind::NotPermitted;
                                 self.report.finish();
@@ -437,14 +442,29 @@ impl Run {
                     Err(error) => return Err(error.into()),
                 },
                 () = interrupts.next() => {
-                    if interrupted {
+                    if reverted == Some(Exit::Interrupted) {
                         return Ok(Outcome::Exit(self.interrupted_again()));
                     }
-                    interrupted = true;
+                    reverted = Some(Exit::Interrupted);
+                    then = None;
                     self.report.note(&format!("{}: reverting", interrupts.why));
                     let revert = Request::Revert { fault: Some(self.job.id) };
                     if let Err(SessionError::Lost(why)) = session.send(&revert).await {
                         return Ok(Outcome::Lost(why));
+                    }
+                }
+                Some(done) = OptionFuture::from(then.as_mut()), if self.deadline.is_some() => {
+                    then = None;
+                    if let Err(error) = done {
+                        self.report.error(&error);
+                        self.report.note(&format!("pod/{} reverting", self.name));
+                        reverted = Some(Exit::Failed);
+                        let revert = Request::Revert { fault: Some(self.job.id) };
+                        if let Err(SessionError::Lost(why)) = session.send(&revert).await {
+                            return Ok(Outcome::Lost(why));
+                        }
+                    } else if self.job.detach {
+                        return Ok(self.detach());
                     }
                 }
                 change = self.job.following.next(), if self.deadline.is_some() => {
@@ -481,6 +501,15 @@ impl Run {
 
     fn in_force(&mut self, remaining_ms: u64) {
         self.deadline = Some(Instant::now() + Duration::from_millis(remaining_ms));
+    }
+
+    /// Leaves the fault to what ends it.
+    fn detach(&mut self) -> Outcome {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left_ms = left.and_then(|left| u64::try_from(left.as_millis()).ok()).unwrap_or(0);
+        let flags = self.cluster.flags(&self.name);
+        self.report.detached(self.ender(), left_ms, &flags);
+        Outcome::Exit(Exit::Done)
     }
 
     fn interrupted_again(&mut self) -> Exit {

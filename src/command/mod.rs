@@ -3,6 +3,7 @@
 mod burn;
 mod delete;
 mod disrupt;
+mod fail;
 mod fault;
 mod image;
 mod install;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Burn(args) => Box::pin(burn::run(connection, &args.what)).await,
         Command::Kill(args) => Box::pin(kill::run(connection, args)).await,
         Command::Delete(args) => Box::pin(delete::run(connection, args)).await,
+        Command::Fail(args) => Box::pin(fail::run(connection, args)).await,
         Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,

@@ -23,15 +23,20 @@ pub(super) async fn run(
     course: &CourseArgs,
     intent: Intent,
 ) -> Result<Exit, Error> {
-    let wanted = NetworkFault { intent, surveyed: BTreeMap::new() };
-    fault::run(connection, args, course, wanted).await
+    fault::run(connection, args, course, NetworkFault::new(intent)).await
 }
 
 /// A network fault, before it is known where.
-struct NetworkFault {
+pub(super) struct NetworkFault {
     intent: Intent,
     /// What targets stand for that only the API knows, by the namespace of the pods that are hit.
     surveyed: BTreeMap<String, (Traffic, Vec<Following>)>,
+}
+
+impl NetworkFault {
+    pub fn new(intent: Intent) -> Self {
+        Self { intent, surveyed: BTreeMap::new() }
+    }
 }
 
 impl Wanted for NetworkFault {
@@ -103,6 +108,7 @@ impl Wanted for NetworkFault {
             ends_container: false,
             more: None,
             following,
+            then: None,
         };
         let agent = AgentSpec::network(image.clone());
         let plan = Intent::fits_arguments(&plan).then_some(plan);

@@ -109,6 +109,7 @@ impl Wish<'_> {
             ends_container: self.ends_container,
             more: more_capable(&role, self.capabilities),
             following: Following::nothing(),
+            then: None,
         };
         let agent = AgentSpec { image: self.target.agent.image.clone(), role: Role::Process(role) };
         Aim { agent, notes, inside: self.inside.then_some(container), plan: None, deed: job }

@@ -1,7 +1,9 @@
 //! `signal`: processes get a signal, once. `kill` sends with it.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{Event, ProcessSignal, Processes, Request, SignalName, SignalPlan};
+use pod_chaos_protocol::{
+    Event, ProcessPattern, ProcessSignal, Processes, Request, SignalName, SignalPlan,
+};
 
 use super::{
     fault::follow_all,
@@ -16,6 +18,7 @@ use crate::{
         AgentSpec, Capability, Chosen, Domain, Role, Session, SessionError, TargetContainer,
     },
     exit::{Error, Exit},
+    plan::Image,
     report::{Board, json, text},
 };
 
@@ -87,8 +90,7 @@ impl Wanted for Shot<'_> {
 impl Shot<'_> {
     /// The agent that can send it.
     pub fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-        let role = Role::Process(container.role(pod, self.capabilities));
-        AgentSpec { image: self.target.of.agent.image.clone(), role }
+        agent(&self.target.of.agent.image, pod, container, self.capabilities)
     }
 
     /// Sends it by an agent that answers, and says to whom.
@@ -109,37 +111,63 @@ impl Shot<'_> {
         &self,
         at: &Chosen,
         container: &TargetContainer,
-        mut session: Session,
+        session: Session,
     ) -> Result<Vec<ProcessSignal>, Error> {
-        let target = Processes {
-            container: container.container.name.clone(),
-            id: container.id.clone(),
-            matching: self.target.matching.clone(),
-        };
-        let plan = SignalPlan { target, signal: self.signal };
-        session.send(&Request::Signal { plan }).await?;
-        let mut sent = Vec::new();
-        loop {
-            match session.next().await {
-                Ok(event @ Event::Signals { .. }) => {
-                    self.tell(at, &event)?;
-                    if let Event::Signals { signals } = event {
-                        sent = signals;
-                    }
+        let matching = self.target.matching.clone();
+        let plan = SignalPlan { target: processes(container, matching), signal: self.signal };
+        send(at, plan, session, self.output).await
+    }
+}
+
+/// The agent that can signal the processes of that container, from this image.
+pub(super) fn agent(
+    image: &Image,
+    pod: &Pod,
+    container: &TargetContainer,
+    capabilities: &[Capability],
+) -> AgentSpec {
+    AgentSpec { image: image.clone(), role: Role::Process(container.role(pod, capabilities)) }
+}
+
+/// The processes of that container, or those of them that match.
+pub(super) fn processes(
+    container: &TargetContainer,
+    matching: Option<ProcessPattern>,
+) -> Processes {
+    let (container, id) = (container.container.name.clone(), container.id.clone());
+    Processes { container, id, matching }
+}
+
+/// Has an agent send a signal, and says to whom.
+pub(super) async fn send(
+    at: &Chosen,
+    plan: SignalPlan,
+    mut session: Session,
+    output: OutputFormat,
+) -> Result<Vec<ProcessSignal>, Error> {
+    session.send(&Request::Signal { plan }).await?;
+    let mut sent = Vec::new();
+    loop {
+        match session.next().await {
+            Ok(event @ Event::Signals { .. }) => {
+                tell(at, output, &event)?;
+                if let Event::Signals { signals } = event {
+                    sent = signals;
                 }
-                Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
-                Ok(_) => {}
-                // The agent has done what it was asked for, or has ended with the container.
-                Err(SessionError::Lost(_)) if !sent.is_empty() => return Ok(sent),
-                Err(error) => return Err(error.into()),
             }
+            Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
+            Ok(_) => {}
+            // The agent has done what it was asked for, or has ended with the container.
+            Err(SessionError::Lost(_)) if !sent.is_empty() => return Ok(sent),
+            Err(error) => return Err(error.into()),
         }
     }
+}
 
-    fn tell(&self, Chosen { cluster, name, .. }: &Chosen, event: &Event) -> Result<(), Error> {
-        match self.output {
-            OutputFormat::Json => print_line(&json::event(cluster.namespace(), name, event)),
-            OutputFormat::Text => print_line(&text::event(name, event)),
-        }
+fn tell(at: &Chosen, output: OutputFormat, event: &Event) -> Result<(), Error> {
+    let Chosen { cluster, name, .. } = at;
+    match output {
+        OutputFormat::Json => print_line(&json::event(cluster.namespace(), name, event)),
+        OutputFormat::Text => print_line(&text::event(name, event)),
     }
 }

@@ -1,6 +1,7 @@
 //! Flags become validated values here; nothing past this module is text that could be wrong.
 
 mod disruption;
+mod fail;
 mod followed;
 mod grace_period;
 mod image;

@@ -522,7 +522,7 @@ pub fn apply(object: &Value) -> Outcome {
     Ok(())
 }
 
-fn run(program: &str, args: &[&str]) -> Output {
+pub fn run(program: &str, args: &[&str]) -> Output {
     Command::new(program)
         .args(args)
         .stdin(Stdio::null())

@@ -132,6 +132,11 @@ const TESTS: &[(&str, Node, Test)] = &[
         processes::processor_time_is_burnt_by_the_container,
     ),
     ("pods::a_deleted_pod_has_a_successor", Node::Native, pods::a_deleted_pod_has_a_successor),
+    (
+        "pods::a_failed_pod_stays_and_serves_nothing",
+        Node::Native,
+        pods::a_failed_pod_stays_and_serves_nothing,
+    ),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, Namespace, Outcome, apply, kubectl, text, wait_for},
+    lab::{Lab, Namespace, Outcome, Pod, apply, kubectl, run, text, wait_for},
 };
 
 /// Names and ids of the pods of that app, but for those that end.
@@ -81,5 +81,60 @@ pub fn a_deleted_pod_has_a_successor(lab: &Lab) -> Result<(), Failed> {
     let lonely = space.plugin(&["delete", "-p", "lonely"]);
     check!(lonely.status.code() == Some(3), "{}", text(&lonely));
     check!(pods(&space, "lonely")?.len() == 1, "it was touched");
+    Ok(())
+}
+
+/// How often that container was started again, and whether the pod is ready.
+fn state(pod: &Pod, container: &str) -> Outcome<(i64, bool)> {
+    let now = pod.read()?;
+    let statuses = now["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+    let status = statuses.iter().find(|status| status["name"] == container);
+    let restarts = status.and_then(|status| status["restartCount"].as_i64());
+    let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+    Ok((restarts.ok_or("no such container")?, ready))
+}
+
+/// It stays, is refused by everyone and by the kubelet, and both of its containers are killed once; then it serves again.
+pub fn a_failed_pod_stays_and_serves_nothing(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let probe = json!({"httpGet": {"port": 80}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 1});
+    let nginx = json!({
+        "name": "nginx", "image": "localhost/nginx:lab", "imagePullPolicy": "IfNotPresent", "readinessProbe": probe,
+    });
+    let side = json!({
+        "name": "side", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "3600"],
+    });
+    space.create("web", &json!({"spec": {"containers": [nginx, side]}}))?;
+    space.create("bystander", &json!({}))?;
+    let (pod, bystander) = (space.running("web")?, space.running("bystander")?);
+    let uid = pod.read()?["metadata"]["uid"].clone();
+    let (url, other) =
+        (format!("http://{}/", pod.address()?), format!("http://{}/", bystander.address()?));
+    let curl = |url: &str| run("curl", &["-s", "-o", "/dev/null", "-m", "2", url]).status.code();
+    check!(curl(&url) == Some(0), "nginx does not answer");
+
+    let fault = space.start(&["fail", "-p", "web", "-r", "14"])?;
+    // curl's word for a connection that was refused, and not for one that timed out.
+    check!(curl(&url) == Some(7), "{:?}", curl(&url));
+    check!(curl(&other) == Some(0), "the other pod does not answer");
+    wait_for("both containers to be started again", Duration::from_secs(12), || {
+        ["nginx", "side"].iter().all(|it| state(&pod, it).is_ok_and(|(restarts, _)| restarts == 1))
+    })?;
+    wait_for("the kubelet to find it unready", Duration::from_secs(8), || {
+        state(&pod, "nginx").is_ok_and(|(_, ready)| !ready)
+    })?;
+    check!(curl(&url) == Some(7), "nginx answers");
+    let (exit, said) = fault.finish()?;
+    check!(
+        exit == Some(0) && said.contains("clean: ended by the kernel's timer"),
+        "{exit:?} {said}"
+    );
+    wait_for("the pod to be ready again", Duration::from_secs(10), || {
+        state(&pod, "nginx").is_ok_and(|(restarts, ready)| ready && restarts == 1)
+    })?;
+    check!(curl(&url) == Some(0), "nginx does not answer again");
+    check!(pod.read()?["metadata"]["uid"] == uid, "it is another pod");
     Ok(())
 }

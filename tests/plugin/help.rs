@@ -19,6 +19,8 @@ fn every_help_text_is_as_reviewed() {
         "pause",
         "kill",
         "signal",
+        "delete",
+        "fail",
         "status",
         "revert",
     ] {

@@ -1,0 +1,130 @@
+//! `fail`: a pod stays, and serves nothing.
+
+use std::time::Duration;
+
+use futures::{FutureExt as _, future::join_all};
+use k8s_openapi::api::core::v1::Pod;
+use pod_chaos_protocol::{SignalName, SignalPlan};
+use tokio::time::Instant;
+
+use super::{
+    fault::{self, Job},
+    network::NetworkFault,
+    note, signal,
+    start::{Aim, Wanted},
+};
+use crate::{
+    cli::{ConnectionArgs, FailArgs, OutputFormat},
+    cluster::{
+        AgentSpec, Capability, Chosen, Domain, NewAgent, TargetContainer, check_pod, ensure_agent,
+        follow_end,
+    },
+    exit::{Error, Exit},
+    plan::{Image, Intent},
+    report::Board,
+};
+
+/// To kill the first process of a container, whoever's it is.
+const CAPABILITIES: &[Capability] = &[Capability::SysPtrace, Capability::Kill];
+/// How long after SIGKILL the kubelet may take to say that a container has ended.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<Exit, Error> {
+    let network = NetworkFault::new(Intent::from(args));
+    let kill = (!args.no_kill)
+        .then(|| Kill { image: args.agent.image.clone(), output: args.course.output });
+    fault::run(connection, &args.target, &args.course, Failure { network, kill }).await
+}
+
+/// A pod that is cut off, and whose containers are killed then.
+struct Failure {
+    network: NetworkFault,
+    kill: Option<Kill>,
+}
+
+/// How they are killed.
+#[derive(Clone)]
+struct Kill {
+    image: Image,
+    output: OutputFormat,
+}
+
+impl Wanted for Failure {
+    type Deed = Job;
+
+    fn domain(&self) -> Domain {
+        Domain::Network
+    }
+
+    async fn survey(&mut self, pods: &[Chosen], board: &Board) -> Result<(), Error> {
+        self.network.survey(pods, board).await?;
+        let Some(kill) = &self.kill else { return Ok(()) };
+        for at in pods {
+            check_pod(&at.pod, Domain::Processes)?;
+            for container in TargetContainer::all(&at.pod)? {
+                let agent = kill.agent(&at.pod, &container);
+                // Whether it would be admitted; it is put in later.
+                NewAgent::check(&at.cluster, &at.name, &at.pod, &agent, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn aim(&mut self, at: &Chosen) -> Result<Vec<Aim<Job>>, Error> {
+        let mut aims = self.network.aim(at)?;
+        for aim in &mut aims {
+            let name = &at.name;
+            let seen = "its probes fail: it is taken out of its services, and restarted where a \
+                        liveness probe says so";
+            aim.notes.push(format!("pod/{name} to be seen: {seen}"));
+            if let Some(kill) = &self.kill {
+                let names: Vec<_> = TargetContainer::all(&at.pod)?
+                    .into_iter()
+                    .map(|one| one.container.name)
+                    .collect();
+                aim.notes.push(format!("pod/{name} to be killed: {}", names.join(", ")));
+                aim.deed.then = Some(kill.clone().each(at.clone()).boxed_local());
+            }
+        }
+        Ok(aims)
+    }
+}
+
+impl Kill {
+    fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
+        signal::agent(&self.image, pod, container, CAPABILITIES)
+    }
+
+    /// Kills each container of a pod, once.
+    async fn each(self, at: Chosen) -> Result<(), Error> {
+        let pod = at.cluster.pod(&at.name).await?;
+        let containers = TargetContainer::all(&pod)?;
+        let kills = containers.iter().map(|container| self.one(&at, &pod, container));
+        // One that fails stops no other.
+        let errors: Vec<_> = join_all(kills).await.into_iter().filter_map(Result::err).collect();
+        let Some(first) = errors.first() else { return Ok(()) };
+        let messages = errors.iter().flat_map(|error| error.messages.clone()).collect();
+        Err(Error { messages, ..first.clone() })
+    }
+
+    async fn one(&self, at: &Chosen, pod: &Pod, container: &TargetContainer) -> Result<(), Error> {
+        let Chosen { cluster, name, .. } = at;
+        let spec = self.agent(pod, container);
+        let (session, _) = ensure_agent(cluster, name, pod, &spec, &mut note).await?;
+        let target = signal::processes(container, None);
+        let plan = SignalPlan { target, signal: Some(SignalName::KILL) };
+        signal::send(at, plan, session, self.output).await?;
+        let fate = follow_end(cluster, name, container, Instant::now() + PATIENCE).await?;
+        if fate.has_ended() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Exit::Failed,
+            format_args!(
+                "container {} of pod/{name} has not ended {} s after SIGKILL",
+                fate.container,
+                PATIENCE.as_secs()
+            ),
+        ))
+    }
+}
