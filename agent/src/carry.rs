@@ -1,20 +1,19 @@
 //! Faults on processes: this process carries each of them, from its start to its deadline.
 
-use std::{io, os::fd::AsFd as _};
-
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
 };
+
 use pod_chaos_protocol::{
-    Ending, Event, Failure, FailureKind, FaultState, ProcessFault, ProcessPlan, ProcessStatus,
-    Request,
+    CallCounts, Ending, Event, Failure, FailureKind, FaultState, ProcessFault, ProcessPlan,
+    ProcessStatus, Processes, Request,
 };
 
 use crate::{
     clock,
     error::failure,
-    fault::{Cleared, burn_cpu, burn_memory, pause},
+    fault::{Cleared, burn_cpu, burn_memory, pause, syscall},
     presence::{Presence, Visitor},
     processes,
     serve::{Conversation, Happening, say},
@@ -25,9 +24,19 @@ pub trait Hold {
     /// Whom it is done to now.
     fn counts(&self) -> Counts;
 
-    /// Looks after it: processes have ended or stopped, or [`Self::due_ms`] has come. `false` when nobody is
-    /// left whom it is done to.
+    /// The system calls that it has counted, if it is about these.
+    fn calls(&self) -> Option<CallCounts> {
+        None
+    }
+
+    /// Looks after it: [`Self::bell`] rings, or [`Self::due_ms`] has come. `false` when nobody is left whom it is
+    /// done to.
     fn tend(&mut self) -> bool;
+
+    /// Can be read from when it has to be tended, if that is known at all.
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// When to be tended next without being asked, on the [`clock`].
     fn due_ms(&self) -> Option<u64> {
@@ -50,16 +59,17 @@ pub struct Counts {
 /// Puts a fault in force, reads it back, and stays with it to its end.
 pub(crate) fn carry(conversation: &mut Conversation, plan: &ProcessPlan) -> Result<(), Failure> {
     let presence = claim(plan)?;
-    // Before anything happens that it tells of.
-    let children = children()?;
     let hold: Box<dyn Hold> = match &plan.fault {
         ProcessFault::Pause => {
-            let found = processes::find(&plan.target)?;
-            say(&Event::Found { processes: found.iter().map(processes::Process::info).collect() });
+            say_found(&plan.target)?;
             Box::new(pause::apply(&plan.target)?)
         }
         ProcessFault::BurnCpu(burn) => Box::new(burn_cpu::apply(burn)?),
         ProcessFault::BurnMemory(burn) => Box::new(burn_memory::apply(burn)?),
+        ProcessFault::Syscall(fault) => {
+            say_found(&plan.target)?;
+            Box::new(syscall::apply(&plan.target, fault, plan.running_time.into())?)
+        }
         other => {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("this agent ({version}) does not know {other:?}");
@@ -70,7 +80,7 @@ pub(crate) fn carry(conversation: &mut Conversation, plan: &ProcessPlan) -> Resu
     let to_ms = from_ms.saturating_add(plan.running_time.as_nanos().div_ceil(1_000_000));
     let mut running = Running { plan, hold, from_ms, to_ms, visitors: Vec::new() };
     say(&Event::ProcessInForce { status: running.status() });
-    let by = running.last(conversation, &presence, &children);
+    let by = running.last(conversation, &presence);
     // Nobody is to find it any more once it is being ended.
     drop(presence);
     let ended = running.end(by);
@@ -98,19 +108,11 @@ fn claim(plan: &ProcessPlan) -> Result<Presence, Failure> {
     })
 }
 
-/// Tells when a child or a thread that is traced has ended or stopped.
-fn children() -> Result<SignalFd, Failure> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
-    mask.thread_block()
-        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
-        .map_err(|errno| {
-            failure(
-                FailureKind::Kernel,
-                format!("failed to listen for SIGCHLD: {}", errno.desc()),
-                None,
-            )
-        })
+/// Says whom it will be done to.
+fn say_found(target: &Processes) -> Result<(), Failure> {
+    let found = processes::find(target)?;
+    say(&Event::Found { processes: found.iter().map(processes::Process::info).collect() });
+    Ok(())
 }
 
 /// A fault in force.
@@ -135,6 +137,7 @@ impl Running<'_> {
             doing: self.plan.fault.clone(),
             processes: number(processes),
             threads: number(threads),
+            calls: self.hold.calls(),
             age_ms: now.saturating_sub(self.from_ms),
             remaining_ms: self.to_ms.saturating_sub(now),
         }
@@ -145,16 +148,11 @@ impl Running<'_> {
     }
 
     /// Waits until it is to end.
-    fn last(
-        &mut self,
-        conversation: &mut Conversation,
-        presence: &Presence,
-        children: &SignalFd,
-    ) -> Ending {
+    fn last(&mut self, conversation: &mut Conversation, presence: &Presence) -> Ending {
         let id = self.plan.id;
         loop {
             let until = self.hold.due_ms().map_or(self.to_ms, |due| due.min(self.to_ms));
-            let others = [presence.as_fd(), children.as_fd()];
+            let others: Vec<_> = self.hold.bell().into_iter().chain([presence.as_fd()]).collect();
             // An error of poll itself must not leave the fault without an end.
             let happening = conversation.next(Some(until), &others).unwrap_or(Happening::Signal);
             match happening {
@@ -177,7 +175,6 @@ impl Running<'_> {
                 }
                 Happening::EndOfInput => {}
                 Happening::Other | Happening::Timeout => {
-                    while matches!(children.read_signal(), Ok(Some(_))) {}
                     if !self.hold.tend() {
                         return Ending::Gone;
                     }
@@ -206,6 +203,7 @@ impl Running<'_> {
     fn end(&mut self, by: Ending) -> Event {
         let ran_ms = clock::now_ms().saturating_sub(self.from_ms);
         let Cleared { left, errors } = self.hold.release();
-        Event::Ended { fault: self.plan.id, by, ran_ms, packets: None, left, errors }
+        let calls = self.hold.calls();
+        Event::Ended { fault: self.plan.id, by, ran_ms, packets: None, calls, left, errors }
     }
 }

@@ -82,7 +82,7 @@ pub fn find(target: &Processes) -> Result<Vec<Process>, Failure> {
 }
 
 /// All processes of a container but for our own, by their ids.
-fn in_container(id: &str) -> Vec<Process> {
+pub fn in_container(id: &str) -> Vec<Process> {
     all(|groups| is_in(groups, id))
 }
 

@@ -37,7 +37,7 @@ use crate::{
     lines::{self, Lines},
     lock::Lock,
     netlink::nftables::{Monitor, News},
-    presence,
+    observe, presence,
     probe::{Place, Prober},
     processes,
     retarget::Targets,
@@ -119,6 +119,7 @@ impl Conversation {
         match request {
             Request::Apply { plan } => self.apply(&plan),
             Request::Disturb { plan } => carry::carry(self, &plan),
+            Request::Observe { plan } => observe::observe(self, &plan),
             Request::Signal { plan } => signal::send(&plan),
             Request::Status => say_status(),
             Request::Revert { fault } => revert(fault),
@@ -330,7 +331,7 @@ fn packets(kernel: &mut Kernel, id: FaultId) -> u64 {
 
 fn ended(fault: FaultId, by: Ending, ran_ms: u64, packets: u64, cleared: Cleared) -> Event {
     let Cleared { left, errors } = cleared;
-    Event::Ended { fault, by, ran_ms, packets: Some(packets), left, errors }
+    Event::Ended { fault, by, ran_ms, packets: Some(packets), calls: None, left, errors }
 }
 
 /// Ends faults of any agent, and clears what is left of others. One that is not there has ended.

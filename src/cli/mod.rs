@@ -9,10 +9,12 @@ mod fail;
 mod faults;
 mod image;
 mod netem;
+mod observe;
 mod partition;
 mod process;
 mod rbac;
 mod select;
+mod syscall;
 mod traffic;
 mod version;
 
@@ -29,10 +31,12 @@ pub use fail::FailArgs;
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
+pub use observe::{MetricsFormat, ObserveArgs};
 pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
 pub use select::{PickArgs, PodArgs};
+pub use syscall::SyscallArgs;
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
 
@@ -81,6 +85,10 @@ pub enum Command {
     Fail(Box<FailArgs>),
     /// Send a signal to processes of a container
     Signal(Box<SignalArgs>),
+    /// Have system calls of a container fail, or take long
+    Syscall(Box<SyscallArgs>),
+    /// Show what a container uses, second by second
+    Observe(Box<ObserveArgs>),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

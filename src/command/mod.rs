@@ -10,6 +10,7 @@ mod install;
 mod interrupt;
 mod kill;
 mod network;
+mod observe;
 mod outcome;
 mod partition;
 mod pause;
@@ -20,6 +21,7 @@ mod signal;
 mod start;
 mod status;
 mod sweep;
+mod syscall;
 mod uninstall;
 mod version;
 
@@ -47,6 +49,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Delete(args) => Box::pin(delete::run(connection, args)).await,
         Command::Fail(args) => Box::pin(fail::run(connection, args)).await,
         Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
+        Command::Syscall(args) => Box::pin(syscall::run(connection, args)).await,
+        Command::Observe(args) => Box::pin(observe::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),

@@ -14,6 +14,7 @@ mod pattern;
 mod profile;
 mod protected;
 mod selection;
+pub mod syscall;
 mod table;
 mod traffic;
 mod warm_up;

@@ -3,7 +3,9 @@
 mod board;
 pub mod expectation;
 pub mod json;
+pub mod metrics;
 mod progress;
+pub mod prometheus;
 pub mod text;
 
 use std::time::Duration;

@@ -23,6 +23,8 @@ pub struct Progress {
     shown: bool,
     /// Whether the bar is its own.
     own: bool,
+    /// What has been hit so far, where that is told.
+    hit: Option<String>,
 }
 
 impl Progress {
@@ -31,7 +33,8 @@ impl Progress {
         let bar = board::new_bar();
         bar.set_prefix(format!("pod/{name}"));
         let (namespace, name) = (namespace.to_owned(), name.clone());
-        Self { board, namespace, name, bar, length: Duration::ZERO, shown: false, own: true }
+        let length = Duration::ZERO;
+        Self { board, namespace, name, bar, length, shown: false, own: true, hit: None }
     }
 
     fn show(&mut self, left: Duration, of: Duration, message: String) {
@@ -104,6 +107,9 @@ impl Follow for Progress {
             self.bar.set_prefix(format!("pod/{} {what}", self.name));
             self.show(left, left, time_left(left));
         }
+        if let Event::Calls { counts } = event {
+            self.hit = Some(counts.to_string());
+        }
         self.print(event)?;
         if let Some((_, _, age_ms)) = in_force {
             self.board.began(Duration::from_millis(age_ms));
@@ -112,7 +118,8 @@ impl Follow for Progress {
     }
 
     fn time_left(&mut self, left: Duration) {
-        self.show(left, self.length, time_left(left));
+        let hit = self.hit.as_ref().map_or(String::new(), |hit| format!(", {hit}"));
+        self.show(left, self.length, time_left(left) + &hit);
     }
 
     fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str) {
@@ -137,8 +144,11 @@ impl Progress {
                 let value = json::event(&self.namespace, &self.name, event);
                 self.line(|| writeln!(stdout(), "{value}"))
             }
-            // Said by the error that ends the invocation.
-            (OutputFormat::Text, Event::Failed { .. } | Event::Status { .. }) => Ok(()),
+            // Said by the error that ends the invocation; shown beside the bar, and at the end.
+            (
+                OutputFormat::Text,
+                Event::Failed { .. } | Event::Status { .. } | Event::Calls { .. },
+            ) => Ok(()),
             (
                 OutputFormat::Text,
                 Event::Probed { .. }
@@ -154,8 +164,14 @@ impl Progress {
             (OutputFormat::Text, event) => {
                 let line = self.placed(text::event(&self.name, event));
                 self.line(|| writeln!(stdout(), "{line}"))?;
-                if let Event::Ended { packets: Some(0), .. } = event {
-                    self.note("warning: no packet that was to be hit came by meanwhile");
+                match event {
+                    Event::Ended { packets: Some(0), .. } => {
+                        self.note("warning: no packet that was to be hit came by meanwhile");
+                    }
+                    Event::Ended { calls: Some(calls), .. } if calls.total().1 == 0 => {
+                        self.note("warning: no call that was to be hit was made meanwhile");
+                    }
+                    _ => {}
                 }
                 Ok(())
             }

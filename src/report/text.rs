@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use pod_chaos_protocol::{
-    Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, ProcessFault, ProcessInfo,
-    ProcessStatus, Processes, Traffic,
+    CallCounts, Event, FaultState, FaultStatus, Interface, Netem, PartitionMode, ProcessFault,
+    ProcessInfo, ProcessStatus, Processes, Traffic,
 };
 
 use super::{Place, Told};
@@ -62,24 +62,8 @@ pub fn event(name: &PodName, event: &Event) -> String {
             let who = if gone.is_empty() { String::new() } else { format!(": {gone}") };
             write!(text, "out of memory: the kernel has killed {times}{who}")
         }
-        Event::Ended { by, ran_ms, packets, left, errors, .. } => {
-            let mut ended = write!(
-                text,
-                "{}: ended by {by} after {}",
-                if left.is_empty() && errors.is_empty() { "clean" } else { "NOT CLEAN" },
-                seconds(*ran_ms),
-            );
-            if let Some(packets) = packets {
-                ended = ended.and_then(|()| write!(text, ", {packets} packets hit"));
-            }
-            for left in left {
-                ended = ended.and_then(|()| write!(text, "\n  left behind: {left}"));
-            }
-            for error in errors {
-                ended = ended.and_then(|()| write!(text, "\n  error: {error}"));
-            }
-            ended
-        }
+        Event::Calls { counts } => write!(text, "{counts}"),
+        Event::Ended { .. } => write_end(&mut text, event),
         Event::Resumed { probe, after_ms, passed_meanwhile } => {
             let when = after_ms.map_or_else(
                 || format!("{probe} could not be reached again yet"),
@@ -116,6 +100,31 @@ pub fn event(name: &PodName, event: &Event) -> String {
     };
     debug_assert!(written.is_ok(), "writing to a String does not fail");
     text
+}
+
+fn write_end(text: &mut String, event: &Event) -> std::fmt::Result {
+    let Event::Ended { by, ran_ms, packets, calls, left, errors, .. } = event else {
+        return Ok(());
+    };
+    write!(
+        text,
+        "{}: ended by {by} after {}",
+        if left.is_empty() && errors.is_empty() { "clean" } else { "NOT CLEAN" },
+        seconds(*ran_ms),
+    )?;
+    if let Some(packets) = packets {
+        write!(text, ", {packets} packets hit")?;
+    }
+    if let Some(calls) = calls {
+        write!(text, ", {calls}")?;
+    }
+    for left in left {
+        write!(text, "\n  left behind: {left}")?;
+    }
+    for error in errors {
+        write!(text, "\n  error: {error}")?;
+    }
+    Ok(())
 }
 
 /// What became of a container, as one line.
@@ -248,7 +257,12 @@ fn container(target: &Processes) -> String {
 /// How many a fault on processes is done to.
 fn hit(status: &ProcessStatus) -> String {
     let (processes, threads) = (status.processes, status.threads);
-    format!("{}, {}", counted(processes, "process", "es"), counted(threads, "thread", "s"))
+    let calls = status.calls.as_ref().map_or((0, 0), CallCounts::total);
+    let calls = match calls {
+        (0, _) => String::new(),
+        (seen, hit) => format!(", {hit} of {seen} calls"),
+    };
+    format!("{}, {}{calls}", counted(processes, "process", "es"), counted(threads, "thread", "s"))
 }
 
 fn counted(count: u32, what: &str, plural: &str) -> String {

@@ -30,9 +30,16 @@ fn every_example_is_understood() {
     fs::write(&kubectl, format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n")).unwrap();
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    for line in
-        ["network.md", "targets.md", "process.md", "pods.md", "selection.md"].map(lines).concat()
-    {
+    let pages = [
+        "network.md",
+        "targets.md",
+        "process.md",
+        "syscall.md",
+        "observe.md",
+        "pods.md",
+        "selection.md",
+    ];
+    for line in pages.map(lines).concat() {
         let output = Command::new("sh")
             .args(["-c", &line])
             .current_dir(folder.path())

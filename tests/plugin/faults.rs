@@ -50,6 +50,7 @@ pub fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
         by,
         ran_ms: 1000,
         packets: Some(42),
+        calls: None,
         left: left.iter().map(ToString::to_string).collect(),
         errors: Vec::new(),
     }

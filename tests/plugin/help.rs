@@ -21,6 +21,8 @@ fn every_help_text_is_as_reviewed() {
         "signal",
         "delete",
         "fail",
+        "syscall",
+        "observe",
         "status",
         "revert",
     ] {

@@ -7,8 +7,8 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    Disposition, Ending, Event, Failure, FailureKind, FaultState, ProcessInfo, ProcessSignal,
-    ProcessStatus, Request, SignalName,
+    CallCount, CallCounts, Disposition, Ending, Event, Failure, FailureKind, FaultState,
+    ProcessInfo, ProcessSignal, ProcessStatus, Request, SignalName,
 };
 use serde_json::{Value, json};
 
@@ -45,12 +45,14 @@ fn good(request: &Request) -> Vec<Line> {
         doing: plan.fault.clone(),
         processes: 2,
         threads: 2,
+        calls: None,
         age_ms: 0,
         remaining_ms: 1000,
     };
     let (left, errors) = (Vec::new(), Vec::new());
     let by = Ending::Deadline;
-    let end = Event::Ended { fault: plan.id, by, ran_ms: 1000, packets: None, left, errors };
+    let end =
+        Event::Ended { fault: plan.id, by, ran_ms: 1000, packets: None, calls: None, left, errors };
     vec![
         (0, Some(Event::Found { processes: found.collect() })),
         (0, Some(Event::ProcessInForce { status })),
@@ -216,4 +218,65 @@ fn a_container_that_does_not_end_is_a_failure() {
         api.added()[0]["securityContext"]["capabilities"]["add"],
         json!(["SYS_PTRACE", "KILL"])
     );
+}
+
+#[test]
+fn calls_that_make_no_sense_are_refused_before_a_cluster_is_asked() {
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x"}])));
+    let refusals = [
+        &["--call", "opnat", "--error", "EIO"][..],
+        &["--call", "open", "--error", "EACESS"],
+        &["--set", "files", "--error", "EIO"],
+        &["--call", "open"],
+        &["--error", "EIO"],
+        &["--call", "exit_group", "--error", "EIO"],
+        &["--call", "getpid", "--error", "EIO", "--path", "/etc/*"],
+        &["--call", "open", "--error", "EIO", "--path", "*.html"],
+        &["--call", "open", "--error", "EIO", "--when", "7..3"],
+        &["--call", "open", "--error", "EIO", "--probability", "0"],
+        &["--call", "open", "--error", "EIO", "--call-seed", "1"],
+    ]
+    .map(|args| {
+        let mut command = plugin_with(&api.kubeconfig);
+        let output = command.args(["syscall", "-p", "web"]).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", seen(&output));
+        format!("=== {}\n{}", args.join(" "), String::from_utf8_lossy(&output.stderr))
+    });
+    assert_snapshot!(refusals.concat());
+    assert!(api.changes().is_empty(), "{:?}", api.changes());
+}
+
+/// An agent that makes calls fail, and counts them.
+fn counts(request: &Request) -> Vec<Line> {
+    let mut lines = good(request);
+    let call = CallCount { call: "openat".to_owned(), seen: 9, hit: 7 };
+    let counts = CallCounts { calls: vec![call], foreign: 0 };
+    for (_, event) in &mut lines {
+        match event {
+            Some(Event::ProcessInForce { status }) => status.calls = Some(CallCounts::default()),
+            Some(Event::Ended { calls, .. }) => *calls = Some(counts.clone()),
+            _ => {}
+        }
+    }
+    if lines.len() > 2 {
+        lines.insert(2, (0, Some(Event::Calls { counts })));
+    }
+    lines
+}
+
+#[test]
+fn calls_that_are_hit_are_counted() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(counts),
+        ..Scenario::default()
+    });
+    let run = |args: &[&str]| {
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["syscall", "-p", "web", "--call", "open", "--error", "EACCES", "-r", "1"]);
+        masked(&seen(&command.args(args).output().unwrap()))
+    };
+    assert_snapshot!("syscall_counted", run(&[]));
+    assert_snapshot!("syscall_counted_json", run(&["-o", "json"]));
+    assert_eq!(api.added()[0]["securityContext"]["capabilities"]["add"], json!(["SYS_PTRACE"]));
 }

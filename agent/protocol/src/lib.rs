@@ -24,6 +24,7 @@ mod loss;
 mod message;
 mod name;
 mod netem;
+mod observe;
 mod percentage;
 mod port;
 mod probe;
@@ -34,6 +35,7 @@ mod sample;
 mod signal;
 mod size;
 mod slot;
+mod syscall;
 mod time;
 mod traffic;
 mod words;
@@ -54,6 +56,7 @@ pub use message::{
 };
 pub use name::{BadName, FaultId, Interface};
 pub use netem::{BadNetem, Netem};
+pub use observe::{Carriage, Metrics, Observation};
 pub use percentage::{BadPercentage, Percentage};
 pub use port::{BadPorts, Ports, Protocol};
 pub use probe::{BadProbe, Probe, ProbeHost};
@@ -67,6 +70,10 @@ pub use sample::{BadShare, Sample, Share};
 pub use signal::{BadSignal, Disposition, ProcessSignal, SignalName, SignalPlan};
 pub use size::{BadSize, Size};
 pub use slot::{Distance, Slot};
+pub use syscall::{
+    Architecture, BadCall, BadErrorNumber, BadPath, BadSyscallFault, BadWhen, Call, CallCount,
+    CallCounts, Calls, Chosen, ErrorNumber, FileArgument, PathPattern, Set, SyscallFault, When,
+};
 pub use time::{BadTime, Latency, RunTime};
 pub use traffic::{BadTraffic, Direction, MAX_INTERFACES, Peers, Source, Target, Traffic, dns};
 pub use words::BadOption;

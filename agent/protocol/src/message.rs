@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CpuUsage, Direction, Endpoint, FaultId, Interface, MemoryUsage, Netem, Partition, Plan, Probe,
-    ProcessInfo, ProcessPlan, ProcessSignal, ProcessStatus, SignalPlan, Traffic,
+    CallCounts, CpuUsage, Direction, Endpoint, FaultId, Interface, MemoryUsage, Metrics, Netem,
+    Observation, Partition, Plan, Probe, ProcessInfo, ProcessPlan, ProcessSignal, ProcessStatus,
+    SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -29,6 +30,12 @@ pub enum Request {
     Disturb {
         /// The fault.
         plan: ProcessPlan,
+    },
+    /// Tell what the container that the asked process is in uses. Answers: one [`Event::Observed`] after each
+    /// interval, up to the end of the time or of the stream.
+    Observe {
+        /// How often, and for how long.
+        plan: Observation,
     },
     /// Send a signal, once. Answers: [`Event::Signals`], then nothing more, or [`Event::Failed`]. The stream ends
     /// when who was killed is gone; with the container's main process the agent goes too.
@@ -124,6 +131,16 @@ pub enum Event {
         /// Those that are gone, as far as they were seen before.
         processes: Vec<ProcessInfo>,
     },
+    /// The system calls that a fault has seen and hit so far; once a second, when there are new ones.
+    Calls {
+        /// Since it has been in force.
+        counts: CallCounts,
+    },
+    /// What a container uses.
+    Observed {
+        /// Since the last time.
+        metrics: Metrics,
+    },
     /// The fault is over.
     Ended {
         /// Which one.
@@ -135,6 +152,9 @@ pub enum Event {
         /// Packets that it hit, if it is one that hits packets.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         packets: Option<u64>,
+        /// System calls that it saw and hit, if it is about these.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        calls: Option<CallCounts>,
         /// What the read-back afterwards still found of it: links, qdiscs, tables. Empty is clean.
         left: Vec<String>,
         /// What went wrong during the clean-up; each step was tried all the same.

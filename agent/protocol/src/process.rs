@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CpuBurn, FaultId, FaultState, MemoryBurn, RunTime, serde_as_text};
+use crate::{
+    CallCounts, CpuBurn, FaultId, FaultState, MemoryBurn, RunTime, SyscallFault, serde_as_text,
+};
 
 /// One fault, on processes of one container, for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub enum ProcessFault {
     BurnCpu(CpuBurn),
     /// Beside them, memory is held.
     BurnMemory(MemoryBurn),
+    /// Their system calls fail, take long, or are accompanied by a signal.
+    Syscall(Box<SyscallFault>),
 }
 
 /// In a few words.
@@ -53,6 +57,7 @@ impl fmt::Display for ProcessFault {
             Self::Pause => out.write_str("pause"),
             Self::BurnCpu(burn) => burn.fmt(out),
             Self::BurnMemory(burn) => burn.fmt(out),
+            Self::Syscall(fault) => fault.fmt(out),
         }
     }
 }
@@ -73,6 +78,9 @@ pub struct ProcessStatus {
     pub processes: u32,
     /// How many threads they have.
     pub threads: u32,
+    /// Their system calls, if the fault is about these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallCounts>,
     /// Since when it has been in force, in milliseconds.
     pub age_ms: u64,
     /// What is left of its time, in milliseconds.

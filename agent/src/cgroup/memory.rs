@@ -43,12 +43,20 @@ impl Memory {
     /// How many bytes it uses, without the parts of files that have not been touched for long: what the kubelet
     /// counts as the working set.
     pub fn used(&self) -> io::Result<u64> {
-        let (folder, current, unused) = match self {
-            Self::V1(folder) => (folder, "memory.usage_in_bytes", "total_inactive_file"),
-            Self::V2(folder) => (folder, "memory.current", "inactive_file"),
+        let (folder, unused) = match self {
+            Self::V1(folder) => (folder, "total_inactive_file"),
+            Self::V2(folder) => (folder, "inactive_file"),
         };
-        let current: u64 = read(folder, current)?.trim().parse().map_err(io::Error::other)?;
-        Ok(current.saturating_sub(field(unused, &read(folder, "memory.stat")?)))
+        Ok(self.charged()?.saturating_sub(field(unused, &read(folder, "memory.stat")?)))
+    }
+
+    /// How many bytes it is charged for, those too.
+    pub fn charged(&self) -> io::Result<u64> {
+        let current = match self {
+            Self::V1(folder) => read(folder, "memory.usage_in_bytes")?,
+            Self::V2(folder) => read(folder, "memory.current")?,
+        };
+        current.trim().parse().map_err(io::Error::other)
     }
 
     /// How often the kernel has killed one of its processes because the limit was reached.
@@ -92,6 +100,7 @@ mod tests {
         let own = Memory::find("0::/\n", &fake.0).unwrap();
         assert!(matches!(own, Memory::V2(_)));
         assert_eq!((own.used().unwrap(), own.limit().unwrap()), (4000, None));
+        assert_eq!(own.charged().unwrap(), 5000);
         assert_eq!(own.kills().unwrap(), 1);
         fake.write("memory.max", "65536\n");
         assert_eq!(own.limit().unwrap(), Some(65536));

@@ -19,6 +19,7 @@ pub mod pause;
 pub mod prio;
 pub mod selection;
 pub mod signal;
+pub mod syscall;
 
 use pod_chaos_protocol::{Direction, FaultId, OWNER};
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ use nix::{
     errno::Errno,
     sys::{
         ptrace,
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Pid, getpid},
@@ -24,6 +27,7 @@ use crate::{
     carry::{Counts, Hold},
     error::failure,
     processes::{self, Process, ThreadState},
+    trace,
 };
 
 /// How long a thread may take to stop. One that waits for a disk or a file server does so only when that answers.
@@ -32,13 +36,19 @@ const STEP: Duration = Duration::from_micros(100);
 /// How often to look for threads that were made meanwhile. Each time fewer are left that could make any.
 const PASSES: usize = 100;
 
-/// Threads that are stopped, each with its process.
-#[derive(Debug, Default)]
-pub struct Paused(BTreeMap<Pid, Process>);
+/// Threads that are stopped.
+#[derive(Debug)]
+pub struct Paused {
+    /// Each with its process.
+    threads: BTreeMap<Pid, Process>,
+    /// Tells when one of them has ended.
+    ends: SignalFd,
+}
 
 /// Stops all threads of the target, and sees that they are; undoes it when one cannot be.
 pub fn apply(target: &Processes) -> Result<Paused, Failure> {
-    let mut paused = Paused::default();
+    // Before anything happens that it tells of.
+    let mut paused = Paused { threads: BTreeMap::new(), ends: ends()? };
     match paused.stop(target).and_then(|()| paused.verify()) {
         Ok(()) => Ok(paused),
         Err(failure) => {
@@ -54,6 +64,21 @@ pub fn apply(target: &Processes) -> Result<Paused, Failure> {
     }
 }
 
+/// Listens for the ends of threads that are traced.
+fn ends() -> Result<SignalFd, Failure> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()
+        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+        .map_err(|errno| {
+            failure(
+                FailureKind::Kernel,
+                format!("failed to listen for SIGCHLD: {}", errno.desc()),
+                None,
+            )
+        })
+}
+
 impl Paused {
     /// Stops threads until a pass finds none that runs.
     fn stop(&mut self, target: &Processes) -> Result<(), Failure> {
@@ -61,8 +86,8 @@ impl Paused {
             let mut seized = Vec::new();
             for process in processes::find(target)? {
                 for thread in process.threads() {
-                    if !self.0.contains_key(&thread) && seize(&process, thread)? {
-                        self.0.insert(thread, process.clone());
+                    if !self.threads.contains_key(&thread) && seize(&process, thread)? {
+                        self.threads.insert(thread, process.clone());
                         seized.push(thread);
                     }
                 }
@@ -111,7 +136,7 @@ impl Paused {
                 Err(errno) => Err(doing("let a signal through to", errno)),
             },
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
-                self.0.remove(&thread);
+                self.threads.remove(&thread);
                 Ok(true)
             }
             Ok(_) => Ok(true),
@@ -122,7 +147,7 @@ impl Paused {
     /// Reads each thread's state back from the kernel.
     fn verify(&self) -> Result<(), Failure> {
         let own = getpid().as_raw();
-        for (&thread, process) in &self.0 {
+        for (&thread, process) in &self.threads {
             let Some(found) = ThreadState::read(process.pid, thread) else { continue };
             if !found.is_dead() && (found.state, found.tracer) != ('t', own) {
                 let message = format!(
@@ -134,7 +159,7 @@ impl Paused {
                 return Err(failure(FailureKind::Kernel, message, None));
             }
         }
-        if self.0.is_empty() {
+        if self.threads.is_empty() {
             let message = "all processes of the target have ended";
             return Err(failure(FailureKind::NotFound, message, None));
         }
@@ -142,40 +167,45 @@ impl Paused {
     }
 
     fn describe(&self, thread: Pid) -> String {
-        let Some(process) = self.0.get(&thread) else { return format!("thread {thread}") };
+        let Some(process) = self.threads.get(&thread) else { return format!("thread {thread}") };
         format!("thread {thread} of process {} ({})", process.pid, process.name)
     }
 }
 
 impl Hold for Paused {
     fn counts(&self) -> Counts {
-        let mut processes: Vec<_> = self.0.values().map(|process| process.pid).collect();
+        let mut processes: Vec<_> = self.threads.values().map(|process| process.pid).collect();
         processes.sort_unstable();
         processes.dedup();
-        Counts { processes: processes.len(), threads: self.0.len() }
+        Counts { processes: processes.len(), threads: self.threads.len() }
     }
 
     /// Takes note of threads that were killed. Their parents are told of their end only when we have asked.
     fn tend(&mut self) -> bool {
+        while matches!(self.ends.read_signal(), Ok(Some(_))) {}
         loop {
             match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(thread, _) | WaitStatus::Signaled(thread, ..)) => {
-                    self.0.remove(&thread);
+                    self.threads.remove(&thread);
                 }
                 Ok(WaitStatus::StillAlive) => break,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => {
-                    self.0.clear();
+                    self.threads.clear();
                     break;
                 }
             }
         }
-        !self.0.is_empty()
+        !self.threads.is_empty()
+    }
+
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ends.as_fd())
     }
 
     fn release(&mut self) -> Cleared {
         let mut cleared = Cleared::default();
-        for (&thread, process) in &self.0 {
+        for (&thread, process) in &self.threads {
             match ptrace::detach(thread, None) {
                 Ok(()) => {}
                 // It was killed, and nobody is told before we ask.
@@ -191,7 +221,7 @@ impl Hold for Paused {
             }
         }
         let own = getpid().as_raw();
-        for (thread, process) in std::mem::take(&mut self.0) {
+        for (thread, process) in std::mem::take(&mut self.threads) {
             if ThreadState::read(process.pid, thread)
                 .is_some_and(|found| found.tracer == own && !found.is_dead())
             {
@@ -213,20 +243,7 @@ fn seize(process: &Process, thread: Pid) -> Result<bool, Failure> {
     if errno == Errno::ESRCH || state.is_none_or(ThreadState::is_dead) {
         return Ok(false);
     }
-    Err(refused(process, thread, state, errno))
-}
-
-/// Why a thread cannot be traced.
-fn refused(process: &Process, thread: Pid, state: Option<ThreadState>, errno: Errno) -> Failure {
     let what = format!("thread {thread} of process {} ({})", process.pid, process.name);
-    if let Some(ThreadState { tracer: tracer @ 1.., .. }) = state {
-        let message = format!("{what} is traced by process {tracer} already");
-        let hint = "a debugger, strace, or another fault that traces: only one can at a time";
-        return failure(FailureKind::Conflict, message, Some(hint));
-    }
-    let hint = "the agent's container needs the capability SYS_PTRACE, and the node must not forbid tracing \
-                (kernel.yama.ptrace_scope below 3)";
-    let message = format!("failed to seize {what}: {}", errno.desc());
-    let kind = if errno == Errno::EPERM { FailureKind::NotPermitted } else { FailureKind::Kernel };
-    failure(kind, message, Some(hint))
+    let tracer = state.map_or(0, |state| state.tracer);
+    Err(trace::not_seized(&what, tracer, errno))
 }

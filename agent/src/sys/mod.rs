@@ -2,4 +2,6 @@
 //! behind functions that cannot be misused.
 #![allow(unsafe_code)]
 
+pub mod alarm;
 pub mod packet;
+pub mod ptrace;

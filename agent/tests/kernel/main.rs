@@ -30,6 +30,8 @@ mod name_server;
 #[cfg(target_os = "linux")]
 mod names;
 #[cfg(target_os = "linux")]
+mod observe;
+#[cfg(target_os = "linux")]
 mod options;
 #[cfg(target_os = "linux")]
 mod partition;
@@ -54,13 +56,22 @@ mod side_by_side;
 #[cfg(target_os = "linux")]
 mod signal;
 #[cfg(target_os = "linux")]
+mod syscall;
+#[cfg(target_os = "linux")]
 mod targets;
+#[cfg(target_os = "linux")]
+mod tracing;
 #[cfg(target_os = "linux")]
 mod waiting;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     container::be_app();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == tracing::ROLE) {
+        tracing::play(&words[1..]);
+        return std::process::ExitCode::SUCCESS;
+    }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Most of the time they wait for packets.
     arguments.test_threads.get_or_insert(4);
@@ -74,6 +85,7 @@ fn main() -> std::process::ExitCode {
         ingress::tests(),
         memory::tests(),
         names::tests(),
+        observe::tests(),
         options::tests(),
         partition::tests(),
         pause::tests(),
@@ -82,7 +94,9 @@ fn main() -> std::process::ExitCode {
         refusal::tests(),
         side_by_side::tests(),
         signal::tests(),
+        syscall::tests(),
         targets::tests(),
+        tracing::tests(),
         waiting::tests(),
     ]
     .concat_all();

@@ -29,6 +29,10 @@ pub enum Needs {
     Vlan,
     /// A kernel without netem, to see it refused.
     NoNetem,
+    /// A program to trace, and nothing of the network.
+    Python,
+    /// The same, and strace to compare with.
+    Strace,
 }
 
 /// The first link or qdisc that this kernel lacks.
@@ -58,20 +62,38 @@ static VLANS: LazyLock<bool> = LazyLock::new(|| {
     output.is_ok_and(|output| output.status.success())
 });
 
+/// Whether this kernel runs as a program (user-mode Linux).
+static IS_PROGRAM: LazyLock<bool> = LazyLock::new(|| {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux"))
+});
+
 /// The first of the tools that this machine lacks.
-static NO_TOOL: LazyLock<Option<&str>> = LazyLock::new(|| {
-    let tools = ["unshare", "nsenter", "ip", "tc", "nft", "ping"];
-    tools.into_iter().find(|tool| {
+static NO_TOOL: LazyLock<Option<&str>> =
+    LazyLock::new(|| lacking_tool(&["unshare", "nsenter", "ip", "tc", "nft", "ping"]));
+
+/// The first of these tools that this machine lacks.
+fn lacking_tool(tools: &[&'static str]) -> Option<&'static str> {
+    tools.iter().copied().find(|tool| {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
         !found.is_ok_and(|output| output.status.success())
     })
-});
+}
 
 impl Needs {
     /// Why the test cannot run here.
     fn missing(self) -> Option<String> {
         if !nix::unistd::geteuid().is_root() {
             return Some("skipped: needs root".to_owned());
+        }
+        if matches!(self, Self::Python | Self::Strace) {
+            let tools =
+                if self == Self::Strace { &["python3", "strace"][..] } else { &["python3"] };
+            if self == Self::Strace && *IS_PROGRAM {
+                return Some(
+                    "skipped: starts many programs, too slowly on a kernel that is one".to_owned(),
+                );
+            }
+            return lacking_tool(tools).map(|tool| format!("skipped: no {tool} on this machine"));
         }
         if let Some(tool) = *NO_TOOL {
             return Some(format!("skipped: no {tool} on this machine"));

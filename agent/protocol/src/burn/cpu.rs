@@ -64,7 +64,7 @@ impl fmt::Display for CpuBurn {
 }
 
 /// What a container's processes have used of processors in some time, by its control group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CpuUsage {
     /// For how long it was looked at, in milliseconds.

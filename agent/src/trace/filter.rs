@@ -1,0 +1,258 @@
+//! Which invocations of system calls are hit.
+
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    os::unix::ffi::OsStringExt as _,
+};
+
+use nix::unistd::Pid;
+use pod_chaos_protocol::{
+    Architecture, Call, Chosen, FileArgument, PathPattern, Percentage, SyscallFault, When,
+};
+
+use crate::{emulate::dice::Dice, sys::ptrace};
+
+/// What 64-bit programs go by here.
+#[cfg(target_arch = "x86_64")]
+const HERE: Architecture = Architecture::X86_64;
+/// What 64-bit programs go by here.
+#[cfg(target_arch = "aarch64")]
+const HERE: Architecture = Architecture::Aarch64;
+
+/// A path that begins where the program is (`AT_FDCWD`, linux/fcntl.h).
+const WORKING_DIRECTORY: i32 = -100;
+
+/// The conditions of a fault, made ready for a quick look at each call.
+#[derive(Debug)]
+pub struct Filter {
+    /// By number, where in `chosen` it is.
+    index: Vec<Option<u16>>,
+    chosen: Vec<Chosen>,
+    paths: Vec<PathPattern>,
+    descriptors: Vec<u32>,
+    when: When,
+    probability: Percentage,
+    seed: Option<u64>,
+}
+
+/// What is remembered of a thread.
+#[derive(Debug)]
+pub struct Memory {
+    /// How often it made each of the chosen calls, the other conditions given.
+    counts: Vec<u32>,
+    dice: Dice,
+}
+
+impl Filter {
+    /// The filter, and the names that were given of which this architecture has no call.
+    pub fn new(fault: &SyscallFault) -> (Self, Vec<Call>) {
+        let (numbers, lacking) = fault.calls.numbers(HERE, fault.error.is_some());
+        let mut index = Vec::new();
+        let mut chosen = Vec::new();
+        for (number, one) in numbers {
+            let number = number as usize;
+            index.resize(index.len().max(number + 1), None);
+            index[number] = u16::try_from(chosen.len()).ok();
+            chosen.push(one);
+        }
+        let SyscallFault { paths, descriptors, when, probability, seed, .. } = fault.clone();
+        (Self { index, chosen, paths, descriptors, when, probability, seed }, lacking)
+    }
+
+    /// The calls, in the order of [`Filter::find`].
+    pub fn chosen(&self) -> &[Chosen] {
+        &self.chosen
+    }
+
+    /// For a thread that has made no call yet.
+    pub fn memory(&self) -> Memory {
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        Memory { counts: Vec::new(), dice: Dice::new(seed) }
+    }
+
+    /// Which of the chosen calls it is, if it is one.
+    pub fn find(&self, number: u64) -> Option<usize> {
+        let index = *self.index.get(usize::try_from(number).ok()?)?;
+        index.map(usize::from)
+    }
+
+    /// Whether this invocation of that one is hit.
+    pub fn hits(
+        &self,
+        memory: &mut Memory,
+        thread: Pid,
+        index: usize,
+        arguments: &[u64; 6],
+    ) -> bool {
+        let files = self.chosen[index].files;
+        if !self.descriptors.is_empty() && !self.has_descriptor(files, arguments) {
+            return false;
+        }
+        if !self.paths.is_empty() && !self.has_path(thread, files, arguments) {
+            return false;
+        }
+        if !self.when.is_always() {
+            memory.counts.resize(self.chosen.len(), 0);
+            let count = &mut memory.counts[index];
+            *count = count.saturating_add(1);
+            if !self.when.matches(*count) {
+                return false;
+            }
+        }
+        self.probability == Percentage::ALL || memory.dice.throw() < self.probability.scaled()
+    }
+
+    fn has_descriptor(&self, files: &[FileArgument], arguments: &[u64; 6]) -> bool {
+        let descriptor = |file: &FileArgument| match *file {
+            FileArgument::Path(_) => None,
+            FileArgument::At(index, _) | FileArgument::Descriptor(index) => {
+                u32::try_from(descriptor(arguments, index)).ok()
+            }
+        };
+        files.iter().filter_map(descriptor).any(|one| self.descriptors.contains(&one))
+    }
+
+    fn has_path(&self, thread: Pid, files: &[FileArgument], arguments: &[u64; 6]) -> bool {
+        let path = |file: &FileArgument| path(thread, *file, arguments);
+        files.iter().filter_map(path).any(|path| self.paths.iter().any(|one| one.matches(&path)))
+    }
+}
+
+/// An argument that is a descriptor: the kernel takes 32 bits of it.
+#[expect(clippy::cast_possible_truncation, reason = "as the kernel does")]
+const fn descriptor(arguments: &[u64; 6], index: u8) -> i32 {
+    (arguments[index as usize] as u32).cast_signed()
+}
+
+/// The path of the file that an argument names; `None` when it names none that can be told.
+fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>> {
+    let (directory, address) = match file {
+        FileArgument::Descriptor(index) => return open_file(thread, descriptor(arguments, index)),
+        FileArgument::Path(index) => (WORKING_DIRECTORY, arguments[usize::from(index)]),
+        FileArgument::At(directory, index) => {
+            (descriptor(arguments, directory), arguments[usize::from(index)])
+        }
+    };
+    let name = ptrace::read_string(thread, address)?;
+    if name.starts_with(b"/") {
+        return Some(normal(&name));
+    }
+    let mut path = open_file(thread, directory)?;
+    if !name.is_empty() {
+        path.push(b'/');
+        path.extend_from_slice(&name);
+    }
+    Some(normal(&path))
+}
+
+/// The path of a file that a thread has open, or of the directory where it is.
+fn open_file(thread: Pid, descriptor: i32) -> Option<Vec<u8>> {
+    let link = match descriptor {
+        WORKING_DIRECTORY => format!("/proc/{thread}/cwd"),
+        0.. => format!("/proc/{thread}/fd/{descriptor}"),
+        _ => return None,
+    };
+    Some(fs::read_link(link).ok()?.into_os_string().into_vec())
+}
+
+/// Without `.`, `..` and double slashes.
+fn normal(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let mut normal = Vec::with_capacity(path.len());
+    for part in parts {
+        normal.push(b'/');
+        normal.extend_from_slice(part);
+    }
+    if normal.is_empty() { b"/".to_vec() } else { normal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(json: &str) -> Filter {
+        Filter::new(&serde_json::from_str(json).unwrap()).0
+    }
+
+    #[test]
+    fn paths_are_made_normal() {
+        for (path, want) in [
+            ("/a/./b//c/../d", "/a/b/d"),
+            ("/..", "/"),
+            ("/", "/"),
+            ("/a/", "/a"),
+            ("/../../x", "/x"),
+        ] {
+            assert_eq!(normal(path.as_bytes()), want.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn calls_are_found_by_their_number() {
+        let filter = filter(r#"{"calls":["openat","read"],"error":"EIO"}"#);
+        let names = |number| filter.find(number).map(|index| filter.chosen()[index].name);
+        let all: Vec<_> = (0..1000).filter_map(names).collect();
+        assert_eq!(all.len(), 2);
+        assert!(all.contains(&"read") && all.contains(&"openat"));
+        assert_eq!(filter.find(u64::MAX), None);
+    }
+
+    #[test]
+    fn each_call_of_each_thread_counts_for_itself() {
+        let filter = filter(r#"{"calls":["read","write"],"error":"EIO","when":"2..3"}"#);
+        let none = [0; 6];
+        let (mut one, mut other) = (filter.memory(), filter.memory());
+        let mut hits = |index| filter.hits(&mut one, Pid::this(), index, &none);
+        assert_eq!(
+            [hits(0), hits(0), hits(1), hits(0), hits(0), hits(1)],
+            [false, true, false, true, false, true]
+        );
+        assert!(!filter.hits(&mut other, Pid::this(), 0, &none));
+    }
+
+    #[test]
+    fn the_same_seed_hits_the_same_calls() {
+        let filter = filter(r#"{"calls":["read"],"error":"EIO","probability":"25%","seed":7}"#);
+        let hits = || {
+            let mut memory = filter.memory();
+            (0..4000).map(|_| filter.hits(&mut memory, Pid::this(), 0, &[0; 6])).collect::<Vec<_>>()
+        };
+        let first = hits();
+        assert_eq!(first, hits());
+        // Six standard deviations of a binomial distribution.
+        assert!(first.iter().filter(|hit| **hit).count().abs_diff(1000) < 165);
+    }
+
+    #[test]
+    fn descriptors_are_compared_as_the_kernel_takes_them() {
+        let filter = filter(r#"{"calls":["read"],"error":"EIO","descriptors":[3]}"#);
+        let mut memory = filter.memory();
+        let mut hits =
+            |first: u64| filter.hits(&mut memory, Pid::this(), 0, &[first, 0, 0, 0, 0, 0]);
+        assert!(hits(3) && hits(0xffff_ffff_0000_0003));
+        assert!(!hits(4) && !hits(u64::MAX));
+    }
+
+    #[test]
+    fn files_of_this_process_are_found_by_path() {
+        let own = Pid::this();
+        let name = c"some/../file";
+        let arguments = [0, name.as_ptr().expose_provenance() as u64, 0, 0, 0, 0];
+        let here = std::env::current_dir().unwrap().join("file");
+        let at = [u64::from(WORKING_DIRECTORY.cast_unsigned()), arguments[1], 0, 0, 0, 0];
+        for found in
+            [path(own, FileArgument::Path(1), &arguments), path(own, FileArgument::At(0, 1), &at)]
+        {
+            assert_eq!(found.unwrap(), here.as_os_str().as_encoded_bytes());
+        }
+        assert_eq!(path(own, FileArgument::Path(0), &arguments), None);
+    }
+}
