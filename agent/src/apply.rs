@@ -3,8 +3,8 @@
 use std::{io, time::Duration};
 
 use pod_chaos_protocol::{
-    Backend, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface, PartitionMode,
-    Plan, Traffic,
+    Backend, Cidr, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, Interface,
+    PartitionMode, Plan, Traffic,
 };
 
 use crate::{
@@ -38,9 +38,11 @@ pub struct InForce {
 /// Puts a fault in force and reads it back; undoes it when that fails. `say` is told what was found
 /// before anything is changed.
 pub fn apply(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure> {
-    let plan = &resolved(plan)?;
+    let mut plan = resolved(plan)?;
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
+    spare_gateways(&mut kernel, &mut plan.traffic)?;
+    let plan = &plan;
     let held = status::scan(&mut kernel)?;
     let (live, cleared) = sweep::sweep(&mut kernel, held);
     sweep::report(&cleared);
@@ -68,6 +70,15 @@ fn resolved(plan: &Plan) -> Result<Plan, Failure> {
     resolve::fill(&mut plan.traffic)?;
     plan.traffic.check().map_err(|error| partition::bad_traffic(&error))?;
     Ok(plan)
+}
+
+/// Who spares the node spares it under all of its addresses.
+fn spare_gateways(kernel: &mut Kernel, traffic: &mut Traffic) -> Result<(), Failure> {
+    if !traffic.spare_node.is_empty() {
+        traffic.spare_node.extend(interface::gateways(kernel)?.into_iter().map(Cidr::from));
+        traffic.check().map_err(|error| partition::bad_traffic(&error))?;
+    }
+    Ok(())
 }
 
 /// A fault that can be made, as far as is known without trying.
@@ -191,6 +202,8 @@ pub fn join(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
     let _lock = take_lock()?;
     let mut kernel = Kernel::open()?;
     let monitor = monitor();
+    let mut traffic = plan.traffic.clone();
+    spare_gateways(&mut kernel, &mut traffic)?;
     let Some((status, label)) = find(&mut kernel, id)? else {
         let message = format!(
             "fault {id} was in force and has ended; somebody cleared it before it could be read back"
@@ -198,7 +211,7 @@ pub fn join(plan: &Plan, say: &mut dyn FnMut(Event)) -> Result<InForce, Failure>
         return Err(failure(FailureKind::Gone, message, None));
     };
     say(probed(status.interfaces.clone(), status.backend));
-    Ok(InForce { kernel, label, status, traffic: plan.traffic.clone(), monitor })
+    Ok(InForce { kernel, label, status, traffic, monitor })
 }
 
 fn probed(interfaces: Vec<Interface>, backend: Backend) -> Event {

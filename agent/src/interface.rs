@@ -1,4 +1,6 @@
-//! Which interface a fault hits.
+//! Which interface a fault hits, and where its default route leads.
+
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 use pod_chaos_protocol::{Failure, FailureKind, Interface};
@@ -66,6 +68,19 @@ fn carrier_of_default_route(kernel: &mut Kernel) -> Result<Option<i32>, Failure>
         }
     }
     Ok(None)
+}
+
+/// The routers that the pod's default routes lead to. On most networks of pods that is the node, under another
+/// address than those that the API has: the one that the kubelet's probes come from.
+pub fn gateways(kernel: &mut Kernel) -> Result<Vec<IpAddr>, Failure> {
+    let mut found = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        match route::default_gateways(&mut kernel.route, family) {
+            Err(refusal) if refusal.errno == Errno::EOPNOTSUPP => {}
+            gateways => found.extend(gateways.doing(|| "list the routes".to_owned())?),
+        }
+    }
+    Ok(found)
 }
 
 /// Those that could be asked for, with those that are down marked.

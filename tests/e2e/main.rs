@@ -11,6 +11,7 @@ mod image;
 mod install;
 mod kinds;
 mod lab;
+mod network;
 mod pods;
 mod processes;
 mod refusals;
@@ -168,6 +169,10 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         story::a_partition_cuts_off_its_target_only,
     ),
+    ("network::every_option", Node::Guest, network::every_option),
+    ("network::every_option_without_netem", Node::Native, network::every_option),
+    ("network::every_target_and_partition", Node::Native, network::every_target_and_partition),
+    ("network::probes_of_the_kubelet_pass", Node::Native, network::probes_of_the_kubelet_pass),
     ("targets::a_new_replica_is_hit_too", Node::Native, followed::a_new_replica_is_hit_too),
     (
         "targets::are_late_and_others_are_not",

@@ -3,8 +3,9 @@
 //! Machines are noisy: the figures are medians and 95th percentiles, the judgement is the ratio.
 
 #[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/e2e/lab.rs"]
+#[path = "../../tests/e2e/lab.rs"]
 mod lab;
+mod network;
 
 use std::{
     process::{Command, ExitCode},
@@ -34,7 +35,15 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let parts: [(&str, Part); 4] = [("warm", warm), ("cold", cold), ("end", end), ("agent", agent)];
+    let parts: [(&str, Part); 7] = [
+        ("warm", warm),
+        ("cold", cold),
+        ("end", end),
+        ("agent", agent),
+        ("untargeted", network::untargeted),
+        ("cidrs", network::cidrs),
+        ("emulator", network::emulator),
+    ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut rows = Vec::new();

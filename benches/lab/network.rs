@@ -1,0 +1,164 @@
+//! How fast packets go: past a fault that is aimed elsewhere, past many addresses, and through the agent where
+//! there is no netem. Streams by `iperf3`, from one pod of a node to another.
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    Row, Samples, check,
+    lab::{self, Lab, Namespace, Node, Outcome, Pod, text},
+};
+
+/// How often each is measured, in turns.
+const ROUNDS: usize = 7;
+/// An address for documentation (RFC 5737), which no packet goes to.
+const ELSEWHERE: &str = "192.0.2.1";
+
+/// Two pods on one node: who sends, and who receives.
+struct Streams {
+    space: Namespace,
+    from: Pod,
+    to: String,
+}
+
+impl Streams {
+    fn new(lab: &Lab) -> Outcome<Self> {
+        let space = lab.namespace(&json!({}))?;
+        let pod = |name: &str, command: Value| {
+            space.create(
+                name,
+                &json!({"spec": {"containers": [{
+                    "name": name, "image": "localhost/pod-chaos-tools:lab",
+                    "imagePullPolicy": "IfNotPresent", "command": command,
+                }]}}),
+            )
+        };
+        pod("receiver", json!(["iperf3", "-s"]))?;
+        pod("sender", json!(["sleep", "3600"]))?;
+        let (receiver, from) = (space.running("receiver")?, space.running("sender")?);
+        let output = space.plugin(&["install", "-p", "sender"]);
+        check!(output.status.success(), "{}", text(&output));
+        let to = receiver.address()?;
+        Ok(Self { space, from, to })
+    }
+
+    /// Bits per second over one connection, as the receiver counts them.
+    fn measure(&self) -> Outcome<f64> {
+        let place = ["exec", &self.from.name, "-n", &self.space.name, "--"];
+        let output = lab::kubectl(
+            &[&place[..], &["iperf3", "-J", "-t", "2", "-O", "1", "-c", &self.to]].concat(),
+        );
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| Failed::from(format!("{error}: {}", text(&output))))?;
+        let rate = report["end"]["sum_received"]["bits_per_second"].as_f64();
+        Ok(rate.ok_or_else(|| text(&output))?)
+    }
+
+    /// The same while this fault is in force; and what the plugin said of it, as JSON lines.
+    fn measure_with(&self, flags: &[&str]) -> Outcome<(f64, Vec<Value>)> {
+        let common = ["disrupt", "-p", "sender", "-r", "60", "--detach", "-o", "json"];
+        let output = self.space.plugin(&[&common[..], flags].concat());
+        check!(output.status.success(), "{}", text(&output));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = self.measure()?;
+        let output = self.space.plugin(&["revert", "-p", "sender"]);
+        check!(output.status.success(), "{}", text(&output));
+        Ok((rate, said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+    }
+}
+
+fn gigabits(samples: &Samples) -> String {
+    format!("{:.2} Gbit/s", samples.median() / 1e9)
+}
+
+/// A stream past a fault, beside one without a fault, on each node.
+fn past(
+    lab: &Lab,
+    figure: &'static str,
+    flags: &[&str],
+    reach: &'static str,
+) -> Outcome<(Vec<Row>, Vec<Value>)> {
+    let (mut rows, mut said) = (Vec::new(), Vec::new());
+    for node in [Node::Native, Node::Guest].into_iter().filter(|node| lab.has(*node)) {
+        let streams = Streams::new(&lab.on(node))?;
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            without.push(streams.measure()?);
+            let (rate, events) = streams.measure_with(flags)?;
+            with.push(rate);
+            said.extend(events);
+        }
+        let (with, without) = (Samples::new(with), Samples::new(without));
+        rows.push(Row {
+            figure,
+            measured: format!(
+                "{node}: {}, {:.3} ×",
+                gigabits(&with),
+                with.median() / without.median()
+            ),
+            reference: format!("no fault: {}", gigabits(&without)),
+            reach,
+        });
+    }
+    Ok((rows, said))
+}
+
+/// What is not aimed at.
+pub fn untargeted(lab: &Lab) -> Outcome<Vec<Row>> {
+    let flags = ["-d", "100", "--to", ELSEWHERE];
+    Ok(past(lab, "a stream that is not aimed at", &flags, "≥ 0.97 ×")?.0)
+}
+
+/// What is not among ten thousand blocks of addresses.
+pub fn cidrs(lab: &Lab) -> Outcome<Vec<Row>> {
+    // Of 198.18.0.0/15 (RFC 2544), every second block of eight.
+    let blocks: Vec<_> = (0..10_000u32)
+        .map(|n| format!("--to=198.{}.{}.{}/29", 18 + n / 8192, n / 32 % 256, n % 32 * 8))
+        .collect();
+    let flags: Vec<_> =
+        ["-d", "100"].into_iter().chain(blocks.iter().map(String::as_str)).collect();
+    let (mut rows, said) = past(lab, "a stream past 10,000 CIDRs", &flags, "≥ 0.95 ×")?;
+    // From the moment when the kernel started its timer to when the plugin was told; reading it back included.
+    let armed = said.iter().filter_map(|event| {
+        let remaining = event["status"]["remaining-ms"].as_f64()?;
+        (event["event"] == "in-force").then_some((60_000.0 - remaining) / 1e3)
+    });
+    let armed = Samples::new(armed.collect());
+    rows.push(Row {
+        figure: "10,000 CIDRs, armed and read back after load",
+        measured: armed.show(),
+        reference: String::new(),
+        reach: "≤ 100 ms",
+    });
+    Ok(rows)
+}
+
+/// The agent's own delay beside netem's, where there is one.
+pub fn emulator(lab: &Lab) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    for node in [Node::Native, Node::Guest].into_iter().filter(|node| lab.has(*node)) {
+        let streams = Streams::new(&lab.on(node))?;
+        let (mut ours, mut netem) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(streams.measure_with(&["-d", "10", "--backend", "userspace"])?.0);
+            if node == Node::Guest {
+                netem.push(streams.measure_with(&["-d", "10", "--backend", "netem"])?.0);
+            }
+        }
+        let ours = Samples::new(ours);
+        let (ratio, reference) = if netem.is_empty() {
+            (String::new(), String::new())
+        } else {
+            let netem = Samples::new(netem);
+            let ratio = format!(", {:.2} ×", ours.median() / netem.median());
+            (ratio, format!("netem: {}", gigabits(&netem)))
+        };
+        rows.push(Row {
+            figure: "a stream through 10 ms by the agent itself",
+            measured: format!("{node}: {}{ratio}", gigabits(&ours)),
+            reference,
+            reach: "≥ 0.8 ×",
+        });
+    }
+    Ok(rows)
+}
