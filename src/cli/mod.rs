@@ -5,6 +5,7 @@ mod burn;
 mod course;
 mod delete;
 mod disrupt;
+mod doctor;
 mod fail;
 mod faults;
 mod image;
@@ -27,6 +28,7 @@ pub use burn::{BurnCommand, BurnCpuArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
 pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
+pub use doctor::{DoctorArgs, FaultKind};
 pub use fail::FailArgs;
 pub use faults::{RevertArgs, StatusArgs};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
@@ -89,6 +91,8 @@ pub enum Command {
     Syscall(Box<SyscallArgs>),
     /// Show what a container uses, second by second
     Observe(Box<ObserveArgs>),
+    /// Say whether faults can be done to a pod, and what is in the way
+    Doctor(DoctorArgs),
     /// Show what is in force, read from the kernel
     Status(StatusArgs),
     /// End faults now

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    AgentState, Cluster, Session, SessionError,
+    AgentState, Chosen, Cluster, Session, SessionError,
     agent::{AgentContainer, AgentSpec, agents, container, fresh_name},
     api_error,
     client::in_time,
     events::{News, news_of},
-    preflight::{check_pod, check_server},
+    preflight::{check_admission, check_pod, check_server},
 };
 use crate::{
     exit::{Error, Exit},
@@ -167,6 +167,13 @@ impl NewAgent {
         let Self { pod, image, .. } = self;
         NoAnswer::NotStarted(cannot_start(pod, self.container(), image, reason, message))
     }
+}
+
+/// Asks whether the server would take such an agent; who may patch is not asked first.
+pub(super) async fn dry_run(at: &Chosen, spec: &AgentSpec) -> Result<(), Error> {
+    let Chosen { cluster, name, pod } = at;
+    let container = container(&fresh_name(pod, &spec.role), spec, None);
+    check_admission(cluster, name, &container).await
 }
 
 /// Why a new agent does not answer.

@@ -1,6 +1,7 @@
 //! The only place that talks to the API server.
 
 mod agent;
+pub mod checkup;
 mod client;
 mod error;
 mod events;

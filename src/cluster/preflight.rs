@@ -129,20 +129,31 @@ pub(super) async fn check_server(
     name: &PodName,
     container: &EphemeralContainer,
 ) -> Result<(), Error> {
-    let mut acts = acts(cluster, Some(name));
+    let mut acts = permissions(cluster, Some(name));
     if cluster.granted {
         acts.clear();
     }
+    let dry_run = check_admission(cluster, name, container);
+    let (allowed, admitted) = futures::join!(check_allowed(cluster, &acts), dry_run);
+    allowed?;
+    admitted
+}
+
+/// A dry run of the very patch, on the server.
+pub(super) async fn check_admission(
+    cluster: &Cluster,
+    name: &PodName,
+    container: &EphemeralContainer,
+) -> Result<(), Error> {
     let pods = cluster.pods();
     let patch = ephemeral_patch(container);
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
-    let dry_run = in_time(pods.patch_ephemeral_containers(name.as_str(), &params, &patch));
-    let (allowed, dry_run) = futures::join!(check_allowed(cluster, &acts), dry_run);
-    allowed?;
+    let dry_run = in_time(pods.patch_ephemeral_containers(name.as_str(), &params, &patch)).await;
     dry_run.map(drop).map_err(|error| api_error(&error))
 }
 
-fn acts(cluster: &Cluster, name: Option<&PodName>) -> Vec<ResourceAttributes> {
+/// What every fault with an agent needs.
+pub(super) fn permissions(cluster: &Cluster, name: Option<&PodName>) -> Vec<ResourceAttributes> {
     let act = |(verb, subresource): (&str, &str)| ResourceAttributes {
         namespace: Some(cluster.namespace().to_owned()),
         verb: Some(verb.to_owned()),
@@ -164,7 +175,7 @@ pub async fn check_namespaces(pods: &mut [Chosen]) {
     }
     namespaces.retain(|_, (count, _)| *count > 1);
     let asks = namespaces.into_iter().map(|(namespace, (_, cluster))| async move {
-        check_allowed(&cluster, &acts(&cluster, None)).await.is_ok().then_some(namespace)
+        check_allowed(&cluster, &permissions(&cluster, None)).await.is_ok().then_some(namespace)
     });
     let granted: BTreeSet<_> = join_all(asks).await.into_iter().flatten().collect();
     for one in pods {
@@ -201,7 +212,10 @@ pub(super) async fn check_may_follow(
 }
 
 /// Refuses when the user may not do one of these, naming all of them.
-async fn check_allowed(cluster: &Cluster, acts: &[ResourceAttributes]) -> Result<(), Error> {
+pub(super) async fn check_allowed(
+    cluster: &Cluster,
+    acts: &[ResourceAttributes],
+) -> Result<(), Error> {
     let reviews = join_all(acts.iter().map(|act| may(cluster, act))).await;
     let mut missing: Vec<String> = Vec::new();
     for (act, review) in acts.iter().zip(reviews) {

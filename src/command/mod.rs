@@ -3,6 +3,7 @@
 mod burn;
 mod delete;
 mod disrupt;
+mod doctor;
 mod fail;
 mod fault;
 mod image;
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Signal(args) => Box::pin(signal::run(connection, args)).await,
         Command::Syscall(args) => Box::pin(syscall::run(connection, args)).await,
         Command::Observe(args) => Box::pin(observe::run(connection, args)).await,
+        Command::Doctor(args) => Box::pin(doctor::run(connection, args)).await,
         Command::Status(args) => status::run(connection, args).await,
         Command::Revert(args) => revert::run(connection, args).await,
         Command::Image(args) => image::run(args),

@@ -480,14 +480,15 @@ pub fn slow_for(trips: &[RoundTrip], delay: f64) -> Outcome<f64> {
     Ok(longest)
 }
 
-/// Since when packets took at least `delay` milliseconds, by the times they were sent: the start of the longest run of
-/// such packets, if there is one of more than half a second.
+/// Since when packets took at least `delay` milliseconds, by the time the first of them was sent: most of those right
+/// after it did so too.
 pub fn slow_from(trips: &[RoundTrip], delay: f64) -> Option<f64> {
-    let runs = trips.chunk_by(|a, b| (a.took >= delay) == (b.took >= delay));
-    let slow = runs.filter(|run| run[0].took >= delay);
-    let length = |run: &[RoundTrip]| run[run.len() - 1].sent - run[0].sent;
-    let longest = slow.max_by(|a, b| length(a).total_cmp(&length(b)))?;
-    (length(longest) > 0.5).then_some(longest[0].sent)
+    let mut windows = trips.windows(20);
+    let begins = windows.find(|window| {
+        let slow = window.iter().filter(|trip| trip.took >= delay).count();
+        window[0].took >= delay && slow >= 15
+    });
+    begins.map(|window| window[0].sent)
 }
 
 /// Milliseconds a request, as `ab -n 10 -k` sees it from that pod.

@@ -222,7 +222,8 @@ pub fn many_pods_begin_at_the_same_moment(lab: &Lab) -> Result<(), Failed> {
         check!(text(&output).contains("all 4 in force, begun within"), "{}", text(&output));
         let mut begins = Vec::new();
         for (pings, name) in pings.into_iter().zip(names) {
-            let begin = slow_from(&pings.finish()?, 100.0);
+            // Nothing else takes that long, and a timer of the emulator's may be early by a little.
+            let begin = slow_from(&pings.finish()?, 95.0);
             check!(begin.is_some() == (name != "canary"), "{name} is slow from {begin:?}");
             begins.extend(begin);
         }

@@ -344,6 +344,13 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     } else {
         let name = path.rsplit('/').next().unwrap_or_default();
         match name {
+            "version" => json_answer(
+                200,
+                &json!({"major": "1", "minor": "34", "gitVersion": "v1.34.1", "gitCommit": "",
+                        "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "",
+                        "platform": "linux/amd64"}),
+            ),
+            "daemonsets" => json_answer(200, &json!({"metadata": {}, "items": []})),
             "events" => json_answer(
                 200,
                 &json!({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": state.scenario.events}),

@@ -28,7 +28,7 @@ fn every_help_text_is_as_reviewed() {
     ] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
-    for command in ["rbac", "version"] {
+    for command in ["doctor", "rbac", "version"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
     for [command, action] in

@@ -7,6 +7,7 @@ mod completion;
 #[cfg(unix)]
 mod delete;
 mod docs;
+mod doctor;
 mod fake_api;
 mod faults;
 mod followed;
