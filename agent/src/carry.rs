@@ -13,7 +13,7 @@ use pod_chaos_protocol::{
 use crate::{
     clock,
     error::failure,
-    fault::{Cleared, burn_cpu, burn_memory, pause, syscall},
+    fault::{Cleared, burn_cpu, burn_io, burn_memory, fill_disk, pause, syscall},
     presence::{Presence, Visitor},
     processes,
     serve::{Conversation, Happening, say},
@@ -70,6 +70,8 @@ pub(crate) fn carry(conversation: &mut Conversation, plan: &ProcessPlan) -> Resu
             say_found(&plan.target)?;
             Box::new(syscall::apply(&plan.target, fault, plan.running_time.into())?)
         }
+        ProcessFault::BurnIo(burn) => Box::new(burn_io::apply(burn)?),
+        ProcessFault::FillDisk(fill) => Box::new(fill_disk::apply(fill)?),
         other => {
             let version = env!("CARGO_PKG_VERSION");
             let message = format!("this agent ({version}) does not know {other:?}");

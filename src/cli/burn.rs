@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use pod_chaos_protocol::{Percentage, RunTime, Size};
+use pod_chaos_protocol::{Pace, Percentage, RunTime, Size};
 
 use super::{CourseArgs, process::ContainerArgs};
 
@@ -22,6 +22,8 @@ pub enum BurnWhat {
     Cpu(Box<BurnCpuArgs>),
     /// Hold memory, in the container's own control group
     Memory(Box<BurnMemoryArgs>),
+    /// Keep a disk busy, with reads and writes of the container's own
+    Io(Box<BurnIoArgs>),
 }
 
 /// Flags of `burn cpu`.
@@ -98,6 +100,42 @@ pub struct BurnMemoryArgs {
     /// Do it even if the node runs short of memory, and other pods are evicted
     #[arg(long)]
     pub allow_node_pressure: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub course: CourseArgs,
+}
+
+/// Flags of `burn io`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+  kubectl pod-chaos burn io -p web --path /data --write 20Mi -r 60
+  kubectl pod-chaos burn io -p web --path /data --read max --write 5Mi --sync
+  kubectl pod-chaos burn io -p web -c app --path /tmp --write max --block 1Mi
+
+A file without a name in that folder is read and written, beside the kernel's cache. It
+goes with who has it: nothing is left, however the fault ends.")]
+pub struct BurnIoArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: ContainerArgs,
+    /// Folder that the container can write to, as it sees it
+    #[arg(long, value_name = "FOLDER")]
+    pub path: String,
+    /// How much to read each second, as 20Mi, or `max`
+    #[arg(long, value_name = "SIZE", required_unless_present = "write")]
+    pub read: Option<Pace>,
+    /// How much to write each second, as 20Mi, or `max`
+    #[arg(long, value_name = "SIZE")]
+    pub write: Option<Pace>,
+    /// Have each block that is written on the disk before the next one (fdatasync)
+    #[arg(long, requires = "write")]
+    pub sync: bool,
+    /// What is read or written at a time, up to 16Mi
+    #[arg(long, value_name = "SIZE", default_value = "64Ki")]
+    pub block: Size,
+    /// Of the file
+    #[arg(long, value_name = "SIZE", default_value = "64Mi")]
+    pub size: Size,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,

@@ -8,6 +8,7 @@ mod disrupt;
 mod doctor;
 mod fail;
 mod faults;
+mod fill;
 mod image;
 mod netem;
 mod observe;
@@ -24,13 +25,14 @@ use std::num::NonZeroU32;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use agent::{InstallArgs, UninstallArgs};
-pub use burn::{BurnCommand, BurnCpuArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
+pub use burn::{BurnCommand, BurnCpuArgs, BurnIoArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
 pub use course::CourseArgs;
 pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
 pub use doctor::{DoctorArgs, FaultKind};
 pub use fail::FailArgs;
 pub use faults::{RevertArgs, StatusArgs};
+pub use fill::{FillCommand, FillDiskArgs, FillWhat};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
 pub use netem::NetemArgs;
 pub use observe::{MetricsFormat, ObserveArgs};
@@ -79,6 +81,8 @@ pub enum Command {
     Pause(Box<PauseArgs>),
     /// Use up a resource of a container
     Burn(BurnCommand),
+    /// Fill up a disk of a container
+    Fill(FillCommand),
     /// End a container's main process, and see it come back
     Kill(Box<KillArgs>),
     /// Have a pod go, and see another one come

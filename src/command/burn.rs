@@ -1,10 +1,15 @@
 //! `burn`: a resource of a container is used up.
 
-use pod_chaos_protocol::{CpuBurn, CpuLoad, CpuWhole, MemoryBurn, MemoryLoad, ProcessFault};
+use pod_chaos_protocol::{
+    CpuBurn, CpuLoad, CpuWhole, IoBurn, MemoryBurn, MemoryLoad, ProcessFault,
+};
 
-use super::process::{self, Wish};
+use super::{
+    fill::check_path,
+    process::{self, Wish},
+};
 use crate::{
-    cli::{BurnCpuArgs, BurnMemoryArgs, BurnWhat, ConnectionArgs, WholeFlag},
+    cli::{BurnCpuArgs, BurnIoArgs, BurnMemoryArgs, BurnWhat, ConnectionArgs, WholeFlag},
     cluster::TargetContainer,
     exit::{Error, Exit},
 };
@@ -13,6 +18,7 @@ pub(super) async fn run(connection: &ConnectionArgs, what: &BurnWhat) -> Result<
     match what {
         BurnWhat::Cpu(args) => cpu(connection, args).await,
         BurnWhat::Memory(args) => memory(connection, args).await,
+        BurnWhat::Io(args) => io(connection, args).await,
     }
 }
 
@@ -58,6 +64,32 @@ async fn memory(connection: &ConnectionArgs, args: &BurnMemoryArgs) -> Result<Ex
         inside: true,
         ends_container: load == MemoryLoad::Oom,
         check: &|container| unlimited_memory(container, load),
+    };
+    Box::pin(process::run(connection, wish)).await
+}
+
+async fn io(connection: &ConnectionArgs, args: &BurnIoArgs) -> Result<Exit, Error> {
+    check_path(&args.path)?;
+    let burn = IoBurn {
+        path: args.path.clone(),
+        read: args.read,
+        write: args.write,
+        sync: args.sync,
+        block: args.block,
+        size: args.size,
+    };
+    burn.check().map_err(|error| Error::new(Exit::Usage, error))?;
+    let wish = Wish {
+        target: &args.target,
+        matching: None,
+        what: "the disk",
+        course: &args.course,
+        expectation: "whoever uses the same disk waits for it, also other pods of the node",
+        fault: ProcessFault::BurnIo(burn),
+        capabilities: &[],
+        inside: true,
+        ends_container: false,
+        check: &|_| Ok(None),
     };
     Box::pin(process::run(connection, wish)).await
 }

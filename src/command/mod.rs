@@ -6,6 +6,7 @@ mod disrupt;
 mod doctor;
 mod fail;
 mod fault;
+mod fill;
 mod image;
 mod install;
 mod interrupt;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Partition(args) => Box::pin(partition::run(connection, args)).await,
         Command::Pause(args) => Box::pin(pause::run(connection, args)).await,
         Command::Burn(args) => Box::pin(burn::run(connection, &args.what)).await,
+        Command::Fill(args) => Box::pin(fill::run(connection, &args.what)).await,
         Command::Kill(args) => Box::pin(kill::run(connection, args)).await,
         Command::Delete(args) => Box::pin(delete::run(connection, args)).await,
         Command::Fail(args) => Box::pin(fail::run(connection, args)).await,

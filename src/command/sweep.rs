@@ -33,7 +33,8 @@ pub(super) async fn status(mut session: Session) -> Result<Vec<Told>, Error> {
         match session.next().await? {
             Event::Status { faults, processes } => {
                 let faults = faults.into_iter().map(Box::new).map(Told::Network);
-                return Ok(faults.chain(processes.into_iter().map(Told::Process)).collect());
+                let processes = processes.into_iter().map(Box::new).map(Told::Process);
+                return Ok(faults.chain(processes).collect());
             }
             Event::Failed { failure } => {
                 return Err(Error::internal("asking the agent what is in force", failure));

@@ -38,7 +38,7 @@ pub enum Told {
     /// Of the network.
     Network(Box<FaultStatus>),
     /// On processes.
-    Process(ProcessStatus),
+    Process(Box<ProcessStatus>),
 }
 
 impl Told {

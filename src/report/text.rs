@@ -55,12 +55,10 @@ pub fn event(name: &PodName, event: &Event) -> String {
         }
         Event::CpuUsed { phase, usage } => write!(text, "{phase}: {usage}"),
         Event::MemoryUsed { phase, usage } => write!(text, "{phase}: {usage}"),
+        Event::DiskUsed { phase, usage } => write!(text, "{phase}: {usage}"),
+        Event::IoUsed { phase, usage } => write!(text, "{phase}: {usage}"),
         Event::OutOfMemory { kills, processes } => {
-            let gone = processes.iter().map(|one| format!("{} {}", one.pid, one.name));
-            let gone = gone.collect::<Vec<_>>().join(", ");
-            let times = if *kills == 1 { "once".to_owned() } else { format!("{kills} times") };
-            let who = if gone.is_empty() { String::new() } else { format!(": {gone}") };
-            write!(text, "out of memory: the kernel has killed {times}{who}")
+            write!(text, "{}", out_of_memory(*kills, processes))
         }
         Event::Calls { counts } => write!(text, "{counts}"),
         Event::Ended { .. } => write_end(&mut text, event),
@@ -125,6 +123,15 @@ fn write_end(text: &mut String, event: &Event) -> std::fmt::Result {
         write!(text, "\n  error: {error}")?;
     }
     Ok(())
+}
+
+/// Whom the kernel has killed.
+fn out_of_memory(kills: u64, processes: &[ProcessInfo]) -> String {
+    let gone = processes.iter().map(|one| format!("{} {}", one.pid, one.name));
+    let gone = gone.collect::<Vec<_>>().join(", ");
+    let times = if kills == 1 { "once".to_owned() } else { format!("{kills} times") };
+    let who = if gone.is_empty() { String::new() } else { format!(": {gone}") };
+    format!("out of memory: the kernel has killed {times}{who}")
 }
 
 /// What became of a container, as one line.

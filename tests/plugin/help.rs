@@ -31,9 +31,14 @@ fn every_help_text_is_as_reviewed() {
     for command in ["doctor", "rbac", "version"] {
         assert_snapshot!(format!("help_{command}"), run(&[command, "--help"]));
     }
-    for [command, action] in
-        [["image", "save"], ["image", "load"], ["burn", "cpu"], ["burn", "memory"]]
-    {
+    for [command, action] in [
+        ["image", "save"],
+        ["image", "load"],
+        ["burn", "cpu"],
+        ["burn", "memory"],
+        ["burn", "io"],
+        ["fill", "disk"],
+    ] {
         assert_snapshot!(format!("help_{command}_{action}"), run(&[command, action, "--help"]));
     }
 }

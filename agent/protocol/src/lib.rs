@@ -19,6 +19,7 @@ mod chance;
 mod distribution;
 mod endpoint;
 mod fault;
+mod fill;
 mod host;
 mod loss;
 mod message;
@@ -42,13 +43,15 @@ mod words;
 
 pub use address::{BadCidr, Cidr};
 pub use burn::{
-    BadMemory, CpuBurn, CpuLoad, CpuUsage, CpuWhole, MemoryBurn, MemoryLoad, MemoryUsage,
+    BadIo, BadMemory, CpuBurn, CpuLoad, CpuUsage, CpuWhole, IoBurn, IoUsage, MemoryBurn,
+    MemoryLoad, MemoryUsage, Pace,
 };
 pub use carried::Carried;
 pub use chance::Chance;
 pub use distribution::{BadDistribution, Distribution, Table};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use fault::{Fault, NetemFault, Partition, PartitionMode, Plan};
+pub use fill::{DiskFill, DiskLoad, DiskUsage};
 pub use host::{BadHost, Host, HostName, Peer};
 pub use loss::{FourStates, GilbertElliott, Loss};
 pub use message::{

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallCounts, CpuUsage, Direction, Endpoint, FaultId, Interface, MemoryUsage, Metrics, Netem,
-    Observation, Partition, Plan, Probe, ProcessInfo, ProcessPlan, ProcessSignal, ProcessStatus,
-    SignalPlan, Traffic,
+    CallCounts, CpuUsage, Direction, DiskUsage, Endpoint, FaultId, Interface, IoUsage, MemoryUsage,
+    Metrics, Netem, Observation, Partition, Plan, Probe, ProcessInfo, ProcessPlan, ProcessSignal,
+    ProcessStatus, SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -68,7 +68,6 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "there is never more than one")]
 pub enum Event {
     /// The first line, always.
     Hello {
@@ -123,6 +122,20 @@ pub enum Event {
         phase: Phase,
         /// By its control group.
         usage: MemoryUsage,
+    },
+    /// How full the file system is: before a fault that fills it, last while it is in force, and after it.
+    DiskUsed {
+        /// When that was.
+        phase: Phase,
+        /// As `df` has it.
+        usage: DiskUsage,
+    },
+    /// What has been read and written to keep a disk busy.
+    IoUsed {
+        /// When that was.
+        phase: Phase,
+        /// By who did it, and by the kernel.
+        usage: IoUsage,
     },
     /// The kernel has killed processes of the container, because its memory was used up.
     OutOfMemory {

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallCounts, CpuBurn, FaultId, FaultState, MemoryBurn, RunTime, SyscallFault, serde_as_text,
+    CallCounts, CpuBurn, DiskFill, FaultId, FaultState, IoBurn, MemoryBurn, RunTime, SyscallFault,
+    serde_as_text,
 };
 
 /// One fault, on processes of one container, for a while.
@@ -48,6 +49,10 @@ pub enum ProcessFault {
     BurnMemory(MemoryBurn),
     /// Their system calls fail, take long, or are accompanied by a signal.
     Syscall(Box<SyscallFault>),
+    /// Beside them, a disk is kept busy.
+    BurnIo(IoBurn),
+    /// Beside them, room on a disk is taken.
+    FillDisk(DiskFill),
 }
 
 /// In a few words.
@@ -58,6 +63,8 @@ impl fmt::Display for ProcessFault {
             Self::BurnCpu(burn) => burn.fmt(out),
             Self::BurnMemory(burn) => burn.fmt(out),
             Self::Syscall(fault) => fault.fmt(out),
+            Self::BurnIo(burn) => burn.fmt(out),
+            Self::FillDisk(fill) => fill.fmt(out),
         }
     }
 }

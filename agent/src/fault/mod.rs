@@ -4,12 +4,14 @@
 //! deleted.
 
 pub mod burn_cpu;
+pub mod burn_io;
 pub mod burn_memory;
 pub mod clear;
 pub mod connections;
 pub mod distribution;
 pub mod emulation;
 pub mod emulator;
+pub mod fill_disk;
 pub mod gate;
 pub mod label;
 pub mod links;

@@ -192,11 +192,15 @@ impl Drop for Container {
     }
 }
 
-/// Kills an agent of a container's, and not only the command that entered its namespaces.
-pub fn kill_agent(agent: &mut Agent) {
+/// The process of an agent of a container's, and not that of the command that entered its namespaces.
+pub fn pid_of(agent: &Agent) -> Pid {
     let path = format!("/proc/{0}/task/{0}/children", agent.child.id());
-    let pid = fs::read_to_string(path).unwrap().trim().parse().unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    Pid::from_raw(fs::read_to_string(path).unwrap().trim().parse().unwrap())
+}
+
+/// Kills it.
+pub fn kill_agent(agent: &mut Agent) {
+    kill(pid_of(agent), Signal::SIGKILL).unwrap();
     agent.child.wait().unwrap();
 }
 

@@ -18,6 +18,8 @@ mod deaths;
 #[cfg(target_os = "linux")]
 mod delay;
 #[cfg(target_os = "linux")]
+mod disk;
+#[cfg(target_os = "linux")]
 mod emulator;
 #[cfg(target_os = "linux")]
 mod ending;
@@ -80,6 +82,7 @@ fn main() -> std::process::ExitCode {
         carried::tests(),
         deaths::tests(),
         delay::tests(),
+        disk::tests(),
         emulator::tests(),
         ending::tests(),
         ingress::tests(),
