@@ -271,7 +271,8 @@ pub struct Running {
 }
 
 impl Running {
-    fn line(&mut self) -> Outcome<String> {
+    /// The next line of its stdout.
+    pub fn line(&mut self) -> Outcome<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         Ok(line)

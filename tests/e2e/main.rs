@@ -138,6 +138,12 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         pods::a_failed_pod_stays_and_serves_nothing,
     ),
+    (
+        "processes::calls_of_one_container_fail",
+        Node::Native,
+        processes::calls_of_one_container_fail,
+    ),
+    ("processes::a_container_is_observed", Node::Native, processes::a_container_is_observed),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

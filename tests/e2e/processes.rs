@@ -1,6 +1,7 @@
 //! Faults on processes: `/proc` of the node, `curl` and container statuses say what becomes of them.
 
 use std::{
+    net::TcpListener,
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -267,5 +268,104 @@ pub fn processor_time_is_burnt_by_the_container(lab: &Lab) -> Result<(), Failed>
     let output = space.plugin(&["burn", "cpu", "-p", "hardened", "--workers", "1", "-r", "1"]);
     check!(output.status.success(), "{}", text(&output));
     check!(text(&output).contains("throttled for"), "{}", text(&output));
+    Ok(())
+}
+
+/// The status that the pod's nginx answers with.
+fn http_status(pod: &Pod) -> Outcome<String> {
+    let url = format!("http://{}/", pod.address()?);
+    let args = ["-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    Ok(String::from_utf8_lossy(&Command::new("curl").args(args).output()?.stdout).into_owned())
+}
+
+/// What nginx may not open it answers with 403, for as long as that lasts.
+pub fn calls_of_one_container_fail(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let pod = space.nginx("nginx")?;
+    let bystander = space.nginx("bystander")?;
+    let main = pod.pid("nginx")?;
+    let fail =
+        ["syscall", "-p", "nginx", "--call", "open", "--error", "EACCES", "--path", "*.html"];
+    let output = space.plugin(&fail);
+    check!(output.status.code() == Some(2), "{}", text(&output));
+    let fail = [&fail[..8], &["/usr/*", "-r", "60"]].concat();
+    check!(http_status(&pod)? == "200", "nginx does not serve its page");
+    let fault = space.start(&fail)?;
+    let during = [http_status(&pod)?, http_status(&bystander)?];
+    check!(during == ["403", "200"], "{during:?}");
+    let caps = capabilities(lab, &pod)?;
+    check!(caps == SYS_PTRACE, "the agent has {caps}");
+    let output = space.plugin(&["status", "-o", "json"]);
+    let status: Value = serde_json::from_slice(&output.stdout)?;
+    let counts = &status["faults"][0]["calls"]["calls"];
+    check!(
+        counts.as_array().is_some_and(|all| all.iter().any(|one| one["hit"].as_u64() >= Some(1))),
+        "{status}"
+    );
+    fault.signal("INT")?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(130) && said.contains("clean: ended by request"), "{exit:?} {said}");
+    check!(said.contains("calls hit"), "{said}");
+    check!(http_status(&pod)? == "200" && is_free(lab, &main)?, "something is left");
+
+    let fault = space.start(&fail)?;
+    check!(http_status(&pod)? == "403", "not hit again");
+    kill_serving(lab, &main)?;
+    wait_for("nginx to serve its page", Duration::from_secs(5), || {
+        http_status(&pod).is_ok_and(|status| status == "200")
+    })?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0) && said.contains("clean: read back"), "{exit:?} {said}");
+    Ok(())
+}
+
+/// A figure of nginx as Prometheus gets it.
+fn scraped(address: &str, figure: &str) -> Outcome<f64> {
+    let output = Command::new("curl").args(["-sf", "-m", "5", address]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with(&format!("{figure}{{")));
+    let value = line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok());
+    Ok(value.ok_or_else(|| format!("no {figure} at {address}: {text}"))?)
+}
+
+/// Before a container restarts, and after.
+pub fn a_container_is_observed(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "baseline"}))?;
+    let pod = space.nginx("nginx")?;
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let mut seen = space.spawn(&["observe", "-p", "nginx", "-o", "csv", "--listen", &free])?;
+    let line = seen.line()?;
+    check!(line.starts_with("time,"), "{line}");
+    let head: Vec<_> = line.split(',').map(str::to_owned).collect();
+    let column = |name: &str| head.iter().position(|one| one.trim() == name).unwrap_or(0);
+    let figure = |line: &str, name: &str| -> Outcome<u64> {
+        let cell = line.split(',').nth(column(name)).unwrap_or_default().trim().to_owned();
+        Ok(cell.parse().map_err(|_| format!("{name}: {line}"))?)
+    };
+    seen.line()?;
+    check!(answers(&pod)?, "nginx does not answer");
+    let mut received = 0;
+    for _ in 0..2 {
+        let line = seen.line()?;
+        received += figure(&line, "received_packets")?;
+        check!(figure(&line, "processes")? == 2, "{line}");
+        check!(figure(&line, "memory_bytes")? > 1 << 19, "{line}");
+    }
+    check!(received >= 4, "{received} packets");
+    let address = format!("http://{free}/metrics");
+    check!(scraped(&address, "pod_chaos_processes")? > 1.5, "no two processes");
+    check!(scraped(&address, "pod_chaos_received_packets_total")? >= 4.0, "no packets");
+    let caps = capabilities(lab, &pod)?;
+    check!(caps == NONE, "the agent has {caps}");
+    let output = lab.node(&["kill", "-9", &pod.pid("nginx")?]);
+    check!(output.status.success(), "{}", text(&output));
+    wait_for("nginx to be started again", Duration::from_secs(15), || {
+        pod.read().is_ok_and(|now| restarts(&now) == Some(1))
+    })?;
+    let line = seen.line()?;
+    check!(figure(&line, "processes")? <= 2, "{line}");
+    seen.signal("INT")?;
+    let (exit, said) = seen.finish()?;
+    check!(exit == Some(0) && said.contains("lost sight of container nginx"), "{exit:?} {said}");
     Ok(())
 }

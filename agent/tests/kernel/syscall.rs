@@ -116,7 +116,7 @@ fn end(agent: &mut Agent) -> (Ending, CallCounts) {
 
 fn calls_fail_until_the_deadline() {
     let app = App::new();
-    let (mut agent, status) = app.disturb("500ms");
+    let (mut agent, status) = app.disturb("1s");
     // It may have a child just then.
     assert!((1..=2).contains(&status.processes), "{status:?}");
     let (by, counts) = end(&mut agent);
@@ -157,7 +157,7 @@ fn another_agent_sees_the_counts_and_ends_it() {
 
 fn a_held_thread_goes_on_at_the_deadline() {
     let app = App::new();
-    let (mut agent, _) = app.container.disturb(&app.plan("500ms", &json!({ "delay-exit": "4m" })));
+    let (mut agent, _) = app.container.disturb(&app.plan("1s", &json!({ "delay-exit": "4m" })));
     let (by, counts) = end(&mut agent);
     assert_eq!((by, counts.total().1), (Ending::Deadline, 1));
     app.assert_free();

@@ -448,7 +448,7 @@ fn it_ends_at_its_deadline() {
     assert_eq!(report["end"], "Deadline");
     // The deadline of a tracer that waits for nothing else.
     let late = report["late-ms"].as_f64().unwrap();
-    assert!(late < 250.0, "{late} ms late");
+    assert!(late < 1000.0, "{late} ms late");
 }
 
 fn what_waits_is_not_interrupted_by_the_end() {
