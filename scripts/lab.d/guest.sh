@@ -56,8 +56,8 @@ lab_kernel() {
   { export -p | grep -E '^declare -x (POD_CHAOS|RUST)_' || true; printf '%q ' "$@"; echo; } |
     sed 's/^declare -x /export /' >"$work/command"
   printf '%s=%q\n' RUN "$work" CACHE "$CACHE" REPO "$REPO" DIRECTORY "$PWD" COMMAND "$work/command" >"$work/env"
-  # The console ends each line with a carriage return too.
-  unshare --mount --propagation private --pid --net --fork --kill-child \
+  # Whatever becomes of this shell, the guest ends with it. The console ends each line with a carriage return too.
+  setpriv --pdeathsig KILL unshare --mount --propagation private --pid --net --fork --kill-child \
     "$PARTS/guest-boot" "$KERNEL" "$memory" "$PARTS/kernel-init" "$work/env" </dev/null 2>&1 |
     tr -d '\r' | tee "$work/log" | grep --line-buffered -v -e '^lab: exit code ' -e '^Failed to initialize ubd' -e '^reboot: ' || true
   status=$(sed -n 's/^lab: exit code //p' "$work/log" | tail -n 1)
