@@ -51,6 +51,9 @@ pub struct BurnCpuArgs {
     /// Grow to that evenly, in this time
     #[arg(long, value_name = "TIME")]
     pub ramp: Option<RunTime>,
+    /// In the agent's own control group, which has no limit: the container pays nothing, its pod and node do
+    #[arg(long)]
+    pub own_cgroup: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,
@@ -100,6 +103,9 @@ pub struct BurnMemoryArgs {
     /// Do it even if the node runs short of memory, and other pods are evicted
     #[arg(long)]
     pub allow_node_pressure: bool,
+    /// In the agent's own control group, which has no limit: the container pays nothing, its pod and node do
+    #[arg(long, requires = "size")]
+    pub own_cgroup: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,

@@ -14,6 +14,10 @@ use crate::{
     exit::{Error, Exit},
 };
 
+/// What `--own-cgroup` comes to.
+const OWN_CGROUP: &str = "warning: the agent's own control group has no limit: the container is not charged and not \
+                          throttled, and what is used up is its pod's and its node's";
+
 pub(super) async fn run(connection: &ConnectionArgs, what: &BurnWhat) -> Result<Exit, Error> {
     match what {
         BurnWhat::Cpu(args) => cpu(connection, args).await,
@@ -23,18 +27,20 @@ pub(super) async fn run(connection: &ConnectionArgs, what: &BurnWhat) -> Result<
 }
 
 async fn cpu(connection: &ConnectionArgs, args: &BurnCpuArgs) -> Result<Exit, Error> {
-    let load = load(args)?;
+    let (load, own) = (load(args)?, args.own_cgroup);
     let wish = Wish {
         target: &args.target,
         matching: None,
-        what: "processor time",
+        what: if own { "processor time beside the processes" } else { "processor time" },
         course: &args.course,
         expectation: "slower answers; at its limit the container is throttled",
         fault: ProcessFault::BurnCpu(CpuBurn { load, ramp: args.ramp }),
         capabilities: &[],
-        inside: true,
+        inside: !own,
         ends_container: false,
-        check: &|container| unlimited(container, load),
+        check: &|container| {
+            if own { Ok(Some(OWN_CGROUP.to_owned())) } else { unlimited(container, load) }
+        },
     };
     Box::pin(process::run(connection, wish)).await
 }
@@ -52,18 +58,20 @@ async fn memory(connection: &ConnectionArgs, args: &BurnMemoryArgs) -> Result<Ex
         MemoryLoad::Oom => "the kernel kills for lack of memory, and the kubelet restarts",
         _ => "files are read from disk again; what grows beyond the limit is killed",
     };
-    let (ramp, allow_node_pressure) = (args.ramp, args.allow_node_pressure);
+    let (ramp, allow_node_pressure, own) = (args.ramp, args.allow_node_pressure, args.own_cgroup);
     let wish = Wish {
         target: &args.target,
         matching: None,
-        what: "memory",
+        what: if own { "memory beside the processes" } else { "memory" },
         course: &args.course,
         expectation,
         fault: ProcessFault::BurnMemory(MemoryBurn { load, ramp, allow_node_pressure }),
         capabilities: &[],
-        inside: true,
+        inside: !own,
         ends_container: load == MemoryLoad::Oom,
-        check: &|container| unlimited_memory(container, load),
+        check: &|container| {
+            if own { Ok(Some(OWN_CGROUP.to_owned())) } else { unlimited_memory(container, load) }
+        },
     };
     Box::pin(process::run(connection, wish)).await
 }
@@ -100,6 +108,10 @@ fn load(args: &BurnCpuArgs) -> Result<CpuLoad, Error> {
         WholeFlag::Core => CpuWhole::Core,
         WholeFlag::Node => CpuWhole::Node,
     };
+    if args.own_cgroup && args.workers.is_none() && of == CpuWhole::Limit {
+        return Err(Error::new(Exit::Usage, "the agent's own control group has no limit")
+            .hint("--of core or --of node names another whole, --workers a number of threads"));
+    }
     match (args.workers, args.percent) {
         (Some(count), _) => Ok(CpuLoad::Workers(count)),
         (None, Some(percent)) if !percent.is_zero() => Ok(CpuLoad::Share { percent, of }),

@@ -167,6 +167,28 @@ fn a_share_of_no_limit_is_refused_before_an_agent_comes() {
 }
 
 #[test]
+fn the_agent_burns_in_its_own_control_group_if_asked_to() {
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x"}])));
+    let burn = |args: &[&str]| {
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["burn", "cpu", "-p", "web", "-r", "1", "--percent", "30%"]);
+        command.args(args).output().unwrap()
+    };
+    let refused = burn(&["--own-cgroup"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", seen(&refused));
+    assert!(seen(&refused).contains("has no limit"), "{}", seen(&refused));
+    let output = burn(&["--of", "core", "--own-cgroup"]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(seen(&output).contains("the container is not charged"), "{}", seen(&output));
+    // No process is started in another container than the agent's.
+    let in_target = || api.requests().iter().any(|one| one.contains("container=web"));
+    assert!(!in_target(), "{:?}", api.requests());
+    burn(&["--of", "core"]);
+    assert!(in_target(), "{:?}", api.requests());
+    assert_eq!(api.added()[0]["securityContext"]["capabilities"]["add"], Value::Null);
+}
+
+#[test]
 fn pods_without_an_agent_of_the_network_need_none_to_be_clean() {
     let dead = json!({"terminated": {"exitCode": 137}});
     let mut pod = pod_of(&json!([{"name": "web", "image": "x"}]));
