@@ -7,8 +7,8 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    CallCount, CallCounts, Disposition, Ending, Event, Failure, FailureKind, FaultState,
-    ProcessInfo, ProcessSignal, ProcessStatus, Request, SignalName,
+    CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind,
+    FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, SignalName,
 };
 use serde_json::{Value, json};
 
@@ -301,4 +301,45 @@ fn calls_that_are_hit_are_counted() {
     assert_snapshot!("syscall_counted", run(&[]));
     assert_snapshot!("syscall_counted_json", run(&["-o", "json"]));
     assert_eq!(api.added()[0]["securityContext"]["capabilities"]["add"], json!(["SYS_PTRACE"]));
+}
+
+/// An agent that observes, and is asked to for a second.
+fn observes(request: &Request) -> Vec<Line> {
+    let Request::Observe { plan } = request else { return good(request) };
+    assert_eq!((plan.every.to_string(), plan.running_time.to_string()), ("1s".into(), "1s".into()));
+    let metrics = Metrics {
+        cpu: CpuUsage { span_ms: 1000, used_ms: 250, throttled_ms: 3 },
+        memory_bytes: 3 << 20,
+        working_set_bytes: 2 << 20,
+        processes: 2,
+        threads: 5,
+        voluntary_switches: 40,
+        involuntary_switches: 2,
+        received: Carriage { bytes: 2048, packets: 4, dropped: 0 },
+        sent: Carriage { bytes: 7, packets: 1, dropped: 0 },
+    };
+    vec![(0, Some(Event::Observed { metrics })), (50, None)]
+}
+
+#[test]
+fn what_a_container_uses_is_printed_in_each_format() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(observes),
+        ..Scenario::default()
+    });
+    let printed = ["text", "csv", "json"].map(|format| {
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["observe", "-p", "web", "-r", "1", "-o", format]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        // The time is the only word with two colons.
+        let masked = stdout.split_inclusive([' ', ',']).map(|word| {
+            if word.matches(':').count() < 2 { word.to_owned() } else { "TIME ".to_owned() }
+        });
+        masked.collect::<String>()
+    });
+    assert_snapshot!(printed.join("\n"));
+    assert_eq!(api.added()[0]["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
 }

@@ -3,8 +3,6 @@
 //! What a thread has seized only that thread may ask about. Every function takes a thread's id; one that is
 //! not stopped, or not ours, is `ESRCH`: there is no way to harm it from here.
 
-use std::ptr;
-
 use nix::{errno::Errno, libc, unistd::Pid};
 
 /// linux/ptrace.h, as all architectures have them.
@@ -264,34 +262,4 @@ fn registers_of<T>(
     let result =
         unsafe { libc::syscall(libc::SYS_ptrace, what, thread.as_raw(), set, &raw mut part) };
     Errno::result(result).map(drop)
-}
-
-/// Reads a string that ends with a zero byte from a thread's memory, at most as many bytes as a path can have;
-/// `None` where there is none.
-pub fn read_string(thread: Pid, address: u64) -> Option<Vec<u8>> {
-    const LENGTH_MAX: usize = 4096;
-    const PAGE: usize = 4096;
-    let mut text = Vec::with_capacity(256);
-    let mut at = usize::try_from(address).ok()?;
-    while text.len() < LENGTH_MAX {
-        // No further than to the end of a page: the next may be none of the program's.
-        let mut piece = [0u8; 256];
-        let length = piece.len().min(PAGE - at % PAGE);
-        let local = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: length };
-        let remote = libc::iovec { iov_base: ptr::without_provenance_mut(at), iov_len: length };
-        // SAFETY: the kernel writes at most `length` bytes to `piece`, which has as many and lives through the
-        // call; the other address is of the other process, and never used in this one.
-        let read = unsafe {
-            libc::process_vm_readv(thread.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
-        };
-        let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
-        let piece = &piece[..read];
-        if let Some(end) = piece.iter().position(|byte| *byte == 0) {
-            text.extend_from_slice(&piece[..end]);
-            return Some(text);
-        }
-        text.extend_from_slice(piece);
-        at = at.checked_add(read)?;
-    }
-    None
 }

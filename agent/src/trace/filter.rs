@@ -1,9 +1,9 @@
 //! Which invocations of system calls are hit.
 
 use std::{
-    fs,
+    fs::{self, File},
     hash::{BuildHasher, RandomState},
-    os::unix::ffi::OsStringExt as _,
+    os::unix::{ffi::OsStringExt as _, fs::FileExt as _},
 };
 
 use nix::unistd::Pid;
@@ -11,7 +11,7 @@ use pod_chaos_protocol::{
     Architecture, Call, Chosen, FileArgument, PathPattern, Percentage, SyscallFault, When,
 };
 
-use crate::{emulate::dice::Dice, sys::ptrace};
+use crate::emulate::dice::Dice;
 
 /// What 64-bit programs go by here.
 #[cfg(target_arch = "x86_64")]
@@ -134,7 +134,7 @@ fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>
             (descriptor(arguments, directory), arguments[usize::from(index)])
         }
     };
-    let name = ptrace::read_string(thread, address)?;
+    let name = read_string(thread, address)?;
     if name.starts_with(b"/") {
         return Some(normal(&name));
     }
@@ -144,6 +144,31 @@ fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>
         path.extend_from_slice(&name);
     }
     Some(normal(&path))
+}
+
+/// Reads a string that ends with a zero byte from a thread's memory, at most as many bytes as a path can have; `None`
+/// where there is none.
+///
+/// Not by process_vm_readv(2), which containerd's seccomp profile keeps from containers without SYS_PTRACE.
+fn read_string(thread: Pid, address: u64) -> Option<Vec<u8>> {
+    const PAGE: u64 = 4096;
+    let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
+    let mut text = Vec::with_capacity(256);
+    let mut at = address;
+    while text.len() < PathPattern::LENGTH_MAX {
+        // No further than to the end of a page: the next may be none of the program's.
+        let mut piece = [0u8; 256];
+        let length = usize::try_from(PAGE - at % PAGE).ok()?.min(piece.len());
+        let read = memory.read_at(&mut piece[..length], at).ok().filter(|read| *read > 0)?;
+        let piece = &piece[..read];
+        if let Some(end) = piece.iter().position(|byte| *byte == 0) {
+            text.extend_from_slice(&piece[..end]);
+            return Some(text);
+        }
+        text.extend_from_slice(piece);
+        at = at.checked_add(read as u64)?;
+    }
+    None
 }
 
 /// The path of a file that a thread has open, or of the directory where it is.
