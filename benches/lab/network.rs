@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How often each is measured, in turns.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 /// An address for documentation (RFC 5737), which no packet goes to.
 const ELSEWHERE: &str = "192.0.2.1";
 
@@ -45,9 +45,8 @@ impl Streams {
     /// Bits per second over one connection, as the receiver counts them.
     fn measure(&self) -> Outcome<f64> {
         let place = ["exec", &self.from.name, "-n", &self.space.name, "--"];
-        let output = lab::kubectl(
-            &[&place[..], &["iperf3", "-J", "-t", "2", "-O", "1", "-c", &self.to]].concat(),
-        );
+        let output =
+            lab::kubectl(&[&place[..], &["iperf3", "-J", "-t", "1", "-c", &self.to]].concat());
         let report: Value = serde_json::from_slice(&output.stdout)
             .map_err(|error| Failed::from(format!("{error}: {}", text(&output))))?;
         let rate = report["end"]["sum_received"]["bits_per_second"].as_f64();
@@ -118,14 +117,14 @@ pub fn cidrs(lab: &Lab) -> Outcome<Vec<Row>> {
     let flags: Vec<_> =
         ["-d", "100"].into_iter().chain(blocks.iter().map(String::as_str)).collect();
     let (mut rows, said) = past(lab, "a stream past 10,000 CIDRs", &flags, "≥ 0.95 ×")?;
-    // From the moment when the kernel started its timer to when the plugin was told; reading it back included.
+    // What arms the fault comes last, and is the first that is read back; the addresses are read after it.
     let armed = said.iter().filter_map(|event| {
         let remaining = event["status"]["remaining-ms"].as_f64()?;
         (event["event"] == "in-force").then_some((60_000.0 - remaining) / 1e3)
     });
     let armed = Samples::new(armed.collect());
     rows.push(Row {
-        figure: "10,000 CIDRs, armed and read back after load",
+        figure: "10,000 CIDRs: from the timer's start to its being read back",
         measured: armed.show(),
         reference: String::new(),
         reach: "≤ 100 ms",

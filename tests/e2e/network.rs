@@ -87,13 +87,13 @@ const ALONE: &[Case] = &[
         eye.ping(100, 5)?.came(1.0, 1.0)?.sooner(190.0, 0.15, 0.25)
     }),
     // Of 1042 bytes each: 8.34 ms; with 208 more 10 ms; in 22 cells of 53 bytes 9.33 ms.
-    (&["--rate", "1mbit"], |eye| eye.burst()?.lasts(234.0, 600.0)),
-    (&["--rate", "1mbit 208"], |eye| eye.burst()?.lasts(281.0, 600.0)),
-    (&["--rate", "1mbit 0 48 5"], |eye| eye.burst()?.lasts(262.0, 600.0)),
-    // Six slots of five packets; five of 1042 bytes are the first that are more than 4800.
-    (&["--slot", "40ms packets 5"], |eye| eye.burst()?.lasts(180.0, 600.0)),
-    (&["--slot", "40ms bytes 4800"], |eye| eye.burst()?.lasts(180.0, 600.0)),
-    (&["--slot", "distribution normal 40ms 1ms packets 5"], |eye| eye.burst()?.lasts(175.0, 600.0)),
+    (&["--rate", "1mbit"], |eye| eye.burst()?.lasts(186.0, 500.0)),
+    (&["--rate", "1mbit 208"], |eye| eye.burst()?.lasts(223.0, 500.0)),
+    (&["--rate", "1mbit 0 48 5"], |eye| eye.burst()?.lasts(208.0, 500.0)),
+    // Five slots of five packets; five of 1042 bytes are the first that are more than 4800.
+    (&["--slot", "40ms packets 5"], |eye| eye.burst()?.lasts(145.0, 500.0)),
+    (&["--slot", "40ms bytes 4800"], |eye| eye.burst()?.lasts(145.0, 500.0)),
+    (&["--slot", "distribution normal 40ms 1ms packets 5"], |eye| eye.burst()?.lasts(140.0, 500.0)),
     (&["-d", "400", "--limit", "10"], |eye| eye.ping(40, 2)?.fastest(400.0, 600.0)?.came(0.2, 0.6)),
     (&["--profile", "3g"], |eye| eye.ping(20, 5)?.came(1.0, 1.0)?.fastest(300.0, 400.0)),
     (&["-d", "50", "--direction", "ingress"], |eye| {
@@ -114,7 +114,7 @@ const TOGETHER: &[Case] = &[
         eye.ping(150, 4)?.fastest(50.0, 100.0)?.came(0.54, 0.86)
     }),
     (&["-d", "100", "--rate", "1mbit"], |eye| {
-        eye.burst()?.fastest(108.0, 170.0)?.lasts(234.0, 600.0)
+        eye.burst()?.fastest(108.0, 170.0)?.lasts(186.0, 500.0)
     }),
     (&["--corrupt", "30%", "-d", "50"], |eye| {
         // One time of sending in sixty is damaged.
@@ -141,7 +141,7 @@ const TOGETHER: &[Case] = &[
             echoes.fastest(20.0, 85.0)?.quantile(0.5, 90.0, 125.0)
         },
     ),
-    (&["--rate", "1mbit", "--slot", "100ms packets 5"], |eye| eye.burst()?.lasts(450.0, 1200.0)),
+    (&["--rate", "1mbit", "--slot", "100ms packets 5"], |eye| eye.burst()?.lasts(370.0, 1000.0)),
     (&["--profile", "3g", "--loss", "30%"], |eye| {
         eye.ping(150, 4)?.fastest(300.0, 400.0)?.came(0.54, 0.86)
     }),
@@ -149,7 +149,7 @@ const TOGETHER: &[Case] = &[
         eye.ping(150, 4)?.fastest(100.0, 190.0)?.came(0.3, 0.68)
     }),
     (&["-d", "50", "--rate", "1mbit", "--direction", "ingress"], |eye| {
-        eye.burst()?.fastest(58.0, 120.0)?.lasts(234.0, 600.0)
+        eye.burst()?.fastest(58.0, 120.0)?.lasts(186.0, 500.0)
     }),
     (&["-d", "50", "--duplicate", "30%", "--to", OBSERVER6], |eye| {
         eye.ping(10, 10)?.fastest(0.0, 49.0)?;
@@ -388,9 +388,9 @@ impl Eye<'_> {
         Echoes::of(vec!["-I", OBSERVER6, &self.six], count, apart)
     }
 
-    /// Thirty frames of 1042 bytes, as good as at once. What answers pings has hardly room for more.
+    /// 24 frames of 1042 bytes, as good as at once. What answers pings has hardly room for more.
     fn burst(&self) -> Outcome<Echoes> {
-        self.ping_with(30, 1, &["-s", "1000"])?.came(1.0, 1.0)
+        self.ping_with(24, 1, &["-s", "1000"])?.came(1.0, 1.0)
     }
 
     /// Who has to wait that many milliseconds for the pod, by the names of [`TARGETS`].
