@@ -144,6 +144,17 @@ const TESTS: &[(&str, Node, Test)] = &[
         processes::calls_of_one_container_fail,
     ),
     ("processes::a_container_is_observed", Node::Native, processes::a_container_is_observed),
+    (
+        "processes::memory_is_held_by_the_container",
+        Node::Native,
+        processes::memory_is_held_by_the_container,
+    ),
+    ("processes::a_disk_is_full_and_busy", Node::Native, processes::a_disk_is_full_and_busy),
+    (
+        "processes::who_lacks_memory_is_killed_and_comes_back",
+        Node::Guest,
+        processes::who_lacks_memory_is_killed_and_comes_back,
+    ),
     ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
     ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
     ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),

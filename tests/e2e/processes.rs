@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     check,
     deadline::{kill_serving, restarts},
-    lab::{Lab, Namespace, Outcome, Pod, text, wait_for},
+    lab::{self, Lab, Namespace, Outcome, Pod, text, wait_for},
 };
 
 /// CAP_SYS_PTRACE is bit 19 (linux/capability.h).
@@ -112,17 +112,24 @@ pub fn a_pause_ends_with_its_agent_and_with_its_container(lab: &Lab) -> Result<(
 
 /// A pod whose container runs as this user, and says so.
 fn unprivileged(space: &Namespace, resources: &Value) -> Outcome<Pod> {
+    hardened(space, resources, &json!([]), &json!([]))
+}
+
+/// The same with volumes.
+fn hardened(space: &Namespace, resources: &Value, mounts: &Value, volumes: &Value) -> Outcome<Pod> {
     space.pod(
         "hardened",
         &json!({"spec": {
             "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000},
+            "volumes": volumes,
             "containers": [{
                 "name": "app",
                 "image": "localhost/shell:lab",
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["sleep", "3600"],
                 "resources": resources,
-            "securityContext": {
+                "volumeMounts": mounts,
+                "securityContext": {
                     "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
                     "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
                 },
@@ -367,5 +374,115 @@ pub fn a_container_is_observed(lab: &Lab) -> Result<(), Failed> {
     seen.signal("INT")?;
     let (exit, said) = seen.finish()?;
     check!(exit == Some(0) && said.contains("lost sight of container nginx"), "{exit:?} {said}");
+    Ok(())
+}
+
+/// Memory, in bytes, that the control group of a process uses, as its node has it, without what can be dropped.
+fn memory(lab: &Lab, pid: &str) -> Outcome<u64> {
+    let script = format!(
+        "path() {{ grep -E \"$1\" /proc/{pid}/cgroup | cut -d: -f3; }}; cd /sys/fs/cgroup; \
+         cd \"memory$(path ':memory:')\" 2>/dev/null || cd \".$(path '^0:')\"; \
+         cat memory.usage_in_bytes memory.current 2>/dev/null; \
+         sed -n 's/^total_inactive_file //p' memory.stat; sed -n 's/^inactive_file //p' memory.stat"
+    );
+    let output = lab.node(&["sh", "-c", &script]);
+    let numbers = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Version 1 has the second one twice: first with those below.
+    let mut numbers = numbers.lines().map_while(|line| line.parse::<u64>().ok());
+    let (Some(all), Some(files)) = (numbers.next(), numbers.next()) else {
+        return Err(text(&output).into());
+    };
+    Ok(all.saturating_sub(files))
+}
+
+/// Kills the process of ours that is in the container of another.
+fn kill_inside(lab: &Lab, main: &str) -> Result<(), Failed> {
+    let script = format!(
+        "for p in $(pgrep -x pod-chaos-agent); do \
+           cmp -s /proc/$p/cgroup /proc/{main}/cgroup && kill -9 $p && echo $p; \
+         done"
+    );
+    let output = lab.node(&["sh", "-c", &script]);
+    check!(!output.stdout.is_empty(), "no process was found: {}", text(&output));
+    Ok(())
+}
+
+/// The container is charged, and gets it back when who holds it is killed.
+pub fn memory_is_held_by_the_container(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
+    let pod = unprivileged(&space, &json!({"limits": {"memory": "64Mi"}}))?;
+    let main = pod.pid("app")?;
+    let before = memory(lab, &main)?;
+    let args = ["burn", "memory", "-p", "hardened", "--to", "75%", "-r", "60"];
+    let fault = space.start_with(&args, |line| line.contains("before:"))?;
+    let used = memory(lab, &main)?;
+    // 2 % of the limit.
+    check!(used.abs_diff(48 << 20) < (64 << 20) / 50, "{used} bytes used");
+    check!(capabilities(lab, &pod)? == NONE, "the agent has {}", capabilities(lab, &pod)?);
+    kill_inside(lab, &main)?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0) && said.contains("clean: read back"), "{exit:?} {said}");
+    let after = memory(lab, &main)?;
+    check!(after < before + (4 << 20), "{before} before, {after} after");
+    check!(restarts(&pod.read()?) == Some(0), "the app was restarted");
+    let output = space.plugin(&["burn", "memory", "-p", "hardened", "--size", "63Mi"]);
+    check!(output.status.code() == Some(3), "{}", text(&output));
+    check!(text(&output).contains("would be killed for that much more"), "{}", text(&output));
+    Ok(())
+}
+
+/// The kernel kills the app, and the container statuses say so.
+pub fn who_lacks_memory_is_killed_and_comes_back(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let container = json!({
+        "name": "app", "image": "localhost/shell:lab", "imagePullPolicy": "IfNotPresent",
+        // It keeps 8 MiB.
+        "command": ["sh", "-c", "mkfifo /tmp/f; (head -c 8388608 /dev/zero; exec sleep 3600) >/tmp/f & \
+                                 exec tail -c 8388608 /tmp/f >/dev/null"],
+        "resources": {"limits": {"memory": "64Mi"}},
+    });
+    let pod = space.pod("app", &json!({"spec": {"containers": [container]}}))?;
+    let output = space.plugin(&["burn", "memory", "-p", "app", "--oom", "-r", "30", "-o", "json"]);
+    check!(output.status.success(), "{}", text(&output));
+    let last =
+        String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+    let fate: Value = serde_json::from_str(&last)?;
+    check!(fate["reason"] == "OOMKilled" && fate["restarts-after"] == 1, "{}", text(&output));
+    let pod = pod.read()?;
+    let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+    check!(last["reason"] == "OOMKilled" && last["exitCode"] == 137, "{last}");
+    Ok(())
+}
+
+/// Of a read-only container without a capability, in a volume of its own; by its own `df`.
+pub fn a_disk_is_full_and_busy(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
+    let data = json!({"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}});
+    let mount = json!([{"name": "data", "mountPath": "/data"}]);
+    let pod = hardened(&space, &json!({"limits": {"memory": "128Mi"}}), &mount, &json!([data]))?;
+    let df = || -> Outcome<String> {
+        let exec = ["exec", &pod.name, "-n", &space.name, "-c", "app", "--", "df", "-m", "/data"];
+        let output = lab::kubectl(&exec);
+        check!(output.status.success(), "{}", text(&output));
+        let last = String::from_utf8_lossy(&output.stdout).lines().last().map(str::to_owned);
+        // File system, size, used, available, percent, folder.
+        Ok(last
+            .and_then(|line| line.split_whitespace().nth(2).map(str::to_owned))
+            .unwrap_or_default())
+    };
+    let args = ["fill", "disk", "-p", "hardened", "--path", "/data", "--to", "75%", "-r", "60"];
+    let fault = space.start_with(&args, |line| line.contains("before:"))?;
+    check!(df()? == "48", "{} MiB used", df()?);
+    kill_inside(lab, &pod.pid("app")?)?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(0) && said.contains("clean: read back"), "{exit:?} {said}");
+    check!(df()? == "0", "{} MiB used", df()?);
+    let burn = ["burn", "io", "-p", "hardened", "--path", "/data", "--write", "4Mi"];
+    let output = space.plugin(&[&burn[..], &["--size", "8Mi", "-r", "1"]].concat());
+    check!(output.status.success() && text(&output).contains(" written ("), "{}", text(&output));
+    let args = ["fill", "disk", "-p", "hardened", "--path", "/none", "--size", "1Mi"];
+    let output = space.plugin(&args);
+    check!(output.status.code() == Some(3), "{}", text(&output));
+    check!(text(&output).contains("No such file"), "{}", text(&output));
     Ok(())
 }
