@@ -43,6 +43,11 @@ impl Error {
         Self { exit, messages: vec![message.to_string()], hint: None }
     }
 
+    /// None: all that was wanted has been done.
+    pub const fn nothing() -> Self {
+        Self { exit: Exit::Done, messages: Vec::new(), hint: None }
+    }
+
     /// What was asked cannot work; nothing was touched.
     pub fn refused(message: impl fmt::Display) -> Self {
         Self::new(Exit::Refused, message)
@@ -95,7 +100,7 @@ impl From<io::Error> for Error {
     /// For writes to stdout: a reader that has gone (`… | head`) is no error.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self { exit: Exit::Done, messages: Vec::new(), hint: None }
+            Self::nothing()
         } else {
             Self::internal("writing to stdout", error)
         }

@@ -39,12 +39,12 @@ pub use observe::{MetricsFormat, ObserveArgs};
 pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
-pub use select::{PickArgs, PodArgs};
+pub use select::{DryRun, PickArgs, PodArgs};
 pub use syscall::SyscallArgs;
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
 
-use crate::plan::Namespace;
+use crate::plan::{Namespace, WarmUp};
 
 /// Break one pod on purpose, for a while.
 ///
@@ -110,7 +110,7 @@ pub enum Command {
 }
 
 /// Flags that say which cluster and as whom, as kubectl has them.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ConnectionArgs {
     /// Path to the kubeconfig file
@@ -131,6 +131,27 @@ pub struct ConnectionArgs {
     /// Group to impersonate, repeatable
     #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
     pub impersonate_groups: Vec<String>,
+    /// User id to impersonate
+    #[arg(long = "as-uid", global = true, value_name = "UID", requires = "impersonate")]
+    pub impersonate_uid: Option<String>,
+    /// Address of the API server
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<http::Uri>,
+    /// Bearer token for it
+    #[arg(long, global = true, value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File with the certificates that its own is checked against
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "insecure_skip_tls_verify")]
+    pub certificate_authority: Option<std::path::PathBuf>,
+    /// Name that its certificate is to have
+    #[arg(long, global = true, value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+    /// Do not check its certificate
+    #[arg(long, global = true)]
+    pub insecure_skip_tls_verify: bool,
+    /// How long one request may take, 0 for ever
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
+    pub request_timeout: WarmUp,
 }
 
 /// The namespace that a command works in.

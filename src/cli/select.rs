@@ -1,6 +1,6 @@
 //! Which pods a command works on; the same flags for every command.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pod_chaos_protocol::Percentage;
 
 use super::NamespaceArgs;
@@ -59,6 +59,15 @@ pub struct PickArgs {
     pub seed: Option<u64>,
 }
 
+/// Who tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// Nobody: it is only printed
+    Client,
+    /// The server: permissions and admission
+    Server,
+}
+
 const HEADING: &str = "Pods";
 const SAFETY: &str = "Safety";
 
@@ -69,6 +78,9 @@ pub struct PodArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pick: PickArgs,
+    /// Print what would be sent to pods/ephemeralcontainers, and send nothing, or have the server try it
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = SAFETY)]
+    pub dry_run: Option<DryRun>,
     /// Do it to several pods without asking first
     #[arg(short, long, help_heading = SAFETY)]
     pub yes: bool,

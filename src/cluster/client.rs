@@ -2,15 +2,17 @@
 
 use std::{
     future::Future,
+    path::Path,
+    sync::OnceLock,
     time::{Duration, UNIX_EPOCH},
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{ByteString, api::core::v1::Pod};
 use kube::{
     Api, Client, Config,
     api::ListParams,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use tower::{buffer::BufferLayer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 
@@ -21,8 +23,10 @@ use crate::{
     plan::{Namespace, PodName},
 };
 
-/// How long one request may take before the API server counts as gone.
+/// How long one request may take before the API server counts as gone, when nobody says.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// What somebody has said, for this process; zero is for ever.
+static ASKED_TIMEOUT: OnceLock<Duration> = OnceLock::new();
 /// How many requests may be on their way before the next one waits.
 const REQUESTS_AT_ONCE: usize = 64;
 /// So many pods may be looked at as often as one.
@@ -57,10 +61,13 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Retrying is decided where it is known what a second try would do.
         config.default_retry = false;
+        // The first one that is connected to; there is one command line.
+        let _ = ASKED_TIMEOUT.set(args.request_timeout.duration());
         if let Some(user) = &args.impersonate {
             config.auth_info.impersonate = Some(user.clone());
             config.auth_info.impersonate_groups =
                 (!args.impersonate_groups.is_empty()).then(|| args.impersonate_groups.clone());
+            config.auth_info.impersonate_uid.clone_from(&args.impersonate_uid);
         }
         let named = namespace.is_some();
         let namespace =
@@ -146,13 +153,63 @@ impl Cluster {
 
 /// Bounds a request in time: a dead API server is an error, not a wait.
 pub(super) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+    let longest = ASKED_TIMEOUT.get().copied().unwrap_or(REQUEST_TIMEOUT);
+    if longest.is_zero() {
+        return request.await;
+    }
+    tokio::time::timeout(longest, request).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", longest.as_secs_f64());
         Err(kube::Error::Service(text.into()))
     })
 }
 
+/// As the kubeconfig says, and over it the flags.
 async fn config(args: &ConnectionArgs) -> Result<Config, Error> {
+    let mut config = match (from_file(args).await, &args.server) {
+        // An address is enough, as it is for kubectl.
+        (Err(_), Some(server)) if args.kubeconfig.is_none() => Config::new(server.clone()),
+        (config, _) => config?,
+    };
+    if let Some(server) = &args.server {
+        config.cluster_url = server.clone();
+    }
+    if let Some(token) = &args.token {
+        config.auth_info = AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() };
+    }
+    if let Some(path) = &args.certificate_authority {
+        config.root_cert = Some(certificates(path)?);
+    }
+    if args.tls_server_name.is_some() {
+        config.tls_server_name.clone_from(&args.tls_server_name);
+    }
+    config.accept_invalid_certs |= args.insecure_skip_tls_verify;
+    Ok(config)
+}
+
+/// The certificates of a file in PEM form (RFC 7468), as DER.
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    let bad = |error: &dyn std::fmt::Display| {
+        Error::new(
+            crate::exit::Exit::Failed,
+            format_args!("reading certificates from {}: {error}", path.display()),
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(&error))?;
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split_once("-----END CERTIFICATE-----"));
+    let decode = |(block, _): (&str, &str)| {
+        let base64: String = block.split_ascii_whitespace().collect();
+        // The type of Secrets' values decodes base64 by itself.
+        serde_json::from_value::<ByteString>(base64.into()).map(|bytes| bytes.0)
+    };
+    let found: Result<Vec<_>, _> = blocks.map(decode).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(bad(&"there are none")),
+        found => found.map_err(|error| bad(&error)),
+    }
+}
+
+async fn from_file(args: &ConnectionArgs) -> Result<Config, Error> {
     let options = KubeConfigOptions {
         context: args.context.clone(),
         cluster: args.cluster.clone(),

@@ -82,9 +82,29 @@ impl NewAgent {
         spec: &AgentSpec,
         carried: Option<&Carried>,
     ) -> Result<Self, Error> {
+        let agent = Self::unchecked(name, pod, spec, carried);
+        check_server(cluster, name, &agent.container).await?;
+        Ok(agent)
+    }
+
+    /// The same without asking anyone.
+    pub fn unchecked(
+        name: &PodName,
+        pod: &Pod,
+        spec: &AgentSpec,
+        carried: Option<&Carried>,
+    ) -> Self {
         let container = container(&fresh_name(pod, &spec.role), spec, carried);
-        check_server(cluster, name, &container).await?;
-        Ok(Self { pod: name.clone(), image: spec.image.clone(), container })
+        Self { pod: name.clone(), image: spec.image.clone(), container }
+    }
+
+    /// What [`NewAgent::put_in`] sends, with the name of the pod.
+    pub fn patch(&self, cluster: &Cluster) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": self.pod.as_str(), "namespace": cluster.namespace()},
+            "spec": {"ephemeralContainers": [self.container]},
+        })
     }
 
     /// The name of its container.

@@ -72,6 +72,10 @@ async fn delete(
             None => format!("pod/{name} to go, {grace}: nothing brings it back"),
         });
     }
+    if args.target.dry_run.is_some() {
+        board.note("dry run: nothing was touched");
+        return Ok(Exit::Done);
+    }
     confirm(&args.target, removals.len()).await?;
     let removed = removals.into_iter().map(|(at, removal)| async move {
         let outcome = remove(args, &at, &removal, asked).await;

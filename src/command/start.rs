@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{installed, print_line};
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, PickArgs, PodArgs},
+    cli::{ConnectionArgs, DryRun, OutputFormat, PickArgs, PodArgs},
     cluster::{
         AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, Limits, NewAgent,
         Safety, Session, SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent,
@@ -247,7 +247,8 @@ pub(super) async fn make_ready<W: Wanted>(
     tell_notes(&units, board);
     let single = units.len() == 1;
     let clock = clock.filter(|_| single);
-    let looks = units.iter_mut().map(|unit| find_agent(unit, clock));
+    let tries = args.dry_run != Some(DryRun::Client);
+    let looks = units.iter_mut().map(|unit| find_agent(unit, clock, tries));
     let found = all(looks).await;
     let mut kept = Vec::new();
     for (unit, found) in units.into_iter().zip(found) {
@@ -258,6 +259,9 @@ pub(super) async fn make_ready<W: Wanted>(
     let mut units = kept;
     refusals.check(args, alone, units.is_empty())?;
     refusals.tell(board);
+    if args.dry_run.is_some() {
+        return Err(dry_run(&units, board));
+    }
     let pods: BTreeSet<_> = units.iter().map(|unit| unit.at.key()).collect();
     confirm(args, pods.len()).await?;
     if !(single && clock.is_some() && units.iter().any(Unit::carries)) {
@@ -301,7 +305,7 @@ pub(super) async fn all<T>(of: impl Iterator<Item = impl Future<Output = T>>) ->
 }
 
 /// An agent that answers, or one that could be put in.
-async fn find_agent<D>(unit: &mut Unit<D>, clock: Option<u64>) -> Result<(), Error> {
+async fn find_agent<D>(unit: &mut Unit<D>, clock: Option<u64>, tries: bool) -> Result<(), Error> {
     let Unit { at: Chosen { cluster, name, pod }, aim, report, way } = unit;
     let mut say = |text: &str| report.note(text);
     let able = |agent: &AgentContainer| agent.role.covers(&aim.agent.role);
@@ -310,9 +314,34 @@ async fn find_agent<D>(unit: &mut Unit<D>, clock: Option<u64>) -> Result<(), Err
         return Ok(());
     }
     let carried = clock.zip(aim.plan.clone()).map(|(now, plan)| Carried::new(plan, now));
-    let agent = NewAgent::check(cluster, name, pod, &aim.agent, carried.as_ref()).await?;
+    let agent = if tries {
+        NewAgent::check(cluster, name, pod, &aim.agent, carried.as_ref()).await?
+    } else {
+        NewAgent::unchecked(name, pod, &aim.agent, carried.as_ref())
+    };
     *way = Some(Way::NewAgent(Box::new(agent)));
     Ok(())
+}
+
+/// Prints what would be sent, as the pods that it would be merged into.
+fn dry_run<D>(units: &[Unit<D>], board: &Board) -> Error {
+    for unit in units {
+        let Chosen { cluster, name, .. } = &unit.at;
+        match &unit.way {
+            Some(Way::NewAgent(agent)) => {
+                if let Err(error) = print_line(&agent.patch(cluster)) {
+                    return error;
+                }
+            }
+            Some(Way::Session(session)) => {
+                let agent = &session.container;
+                board.note(&format!("pod/{name} has an agent that would be asked: {agent}"));
+            }
+            None => {}
+        }
+    }
+    board.note("dry run: nothing was touched");
+    Error::nothing()
 }
 
 /// Puts in all agents that are missing, and waits until they answer. What fails here has put nothing in force.

@@ -52,6 +52,11 @@ impl Lookup {
                 user: long("user"),
                 impersonate: long("as"),
                 impersonate_groups: long("as-group").into_iter().collect(),
+                server: long("server").and_then(|url| url.parse().ok()),
+                token: long("token"),
+                certificate_authority: long("certificate-authority").map(PathBuf::from),
+                tls_server_name: long("tls-server-name"),
+                ..ConnectionArgs::default()
             },
             namespace: words.value("namespace", Some('n')),
             pod: words.value("pod", Some('p')),

@@ -99,6 +99,9 @@ fn completed(command: Command, lookup: &Lookup) -> Command {
 
 /// What the values of a flag are the names of.
 fn offered(arg: &Arg) -> Option<What> {
+    if arg.get_id() == "status_output" {
+        return Some(What::These(&["text", "wide", "json", "yaml", "name", "jsonpath="]));
+    }
     Some(match arg.get_long()? {
         "pod" => What::Pods,
         "container" => What::Containers,

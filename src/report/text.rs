@@ -175,9 +175,10 @@ pub fn removed(name: &PodName, by: RemovedBy, removed: &Removed) -> String {
     format!("pod/{name} {}", parts.join(", "))
 }
 
-/// A table of faults, with a column for namespaces where there are several.
-pub fn status(rows: &[(Place, Told)], with_namespaces: bool) -> String {
-    let head = ["NAMESPACE", "POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT"];
+/// A table of faults, with a column for namespaces where there are several, and one for how it is done.
+pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool) -> String {
+    let head =
+        ["NAMESPACE", "POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT", "BACKEND"];
     let mut table = vec![head.map(str::to_owned)];
     table.extend(rows.iter().map(|(pod, fault)| {
         let (id, state, place, what, age_ms, remaining_ms, hit) = match fault {
@@ -204,19 +205,21 @@ pub fn status(rows: &[(Place, Told)], with_namespaces: bool) -> String {
         let (age, left) = (seconds(age_ms), seconds(remaining_ms));
         let namespace = pod.namespace.clone();
         let (name, id) = (pod.name.to_string(), id.to_string());
-        [namespace, name, id, state.to_owned(), place, what, age, left, hit]
+        let backend = match fault {
+            Told::Network(fault) => fault.backend.to_string(),
+            Told::Process(_) => "the agent beside it".to_owned(),
+        };
+        [namespace, name, id, state.to_owned(), place, what, age, left, hit, backend]
     }));
-    if with_namespaces {
-        return self::table(&table);
-    }
-    let without = |[_, rest @ ..]: [String; 9]| rest;
-    self::table(&table.into_iter().map(without).collect::<Vec<_>>())
+    let (first, last) = (usize::from(!with_namespaces), 9 + usize::from(with_backends));
+    self::table(&table.iter().map(|row| &row[first..last]).collect::<Vec<_>>())
 }
 
 /// Rows in columns, the first row being the head.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn table(rows: &[impl AsRef<[String]>]) -> String {
+    let rows: Vec<_> = rows.iter().map(AsRef::as_ref).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

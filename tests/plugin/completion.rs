@@ -73,7 +73,7 @@ fn values_that_a_flag_may_have() {
     let api = serve();
     assert_eq!(offered(&api, "disrupt -p web --direction "), ["egress", "ingress", "both"]);
     assert_eq!(offered(&api, "disrupt -p web --profile sat"), ["satellite"]);
-    assert_eq!(offered(&api, "status -o "), ["text", "json"]);
+    assert_eq!(offered(&api, "status -o "), ["text", "wide", "json", "yaml", "name", "jsonpath="]);
     assert_eq!(offered(&api, "partition -p web --protocol t"), ["tcp"]);
     assert_eq!(offered(&api, "disrupt -p web --delay "), [""; 0]);
 }

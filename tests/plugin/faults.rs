@@ -466,6 +466,67 @@ fn status_is_a_table_or_a_document() {
 }
 
 #[test]
+fn status_has_kubectls_formats() {
+    let api = serve(good);
+    let run = |format: &str| {
+        let output = plugin_with(&api.kubeconfig).args(["status", "-o", format]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&run("json")).unwrap();
+    let yaml: serde_json::Value = serde_saphyr::from_str(&run("yaml")).unwrap();
+    assert_eq!(yaml, json);
+    assert_eq!(run("name"), "pod/web\n");
+    assert_eq!(run("jsonpath={.faults[*].fault}"), "0000000a\n");
+    assert_snapshot!("status_wide", run("wide"));
+}
+
+/// What is printed is what is sent, and with `server` it was tried.
+#[test]
+fn a_dry_run_prints_the_patch_and_sends_nothing() {
+    for (tries, how) in [(false, "client"), (true, "server")] {
+        let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..Scenario::default() });
+        let output = disrupt(&api, &["--dry-run", how]);
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        let patch: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(patch["metadata"], json!({"name": "web", "namespace": "default"}));
+        let container = &patch["spec"]["ephemeralContainers"][0];
+        assert_eq!(container["command"][0], "/pod-chaos-agent");
+        assert_eq!(
+            container["securityContext"]["capabilities"]["add"],
+            json!(["NET_ADMIN", "NET_RAW"])
+        );
+        let tried = api.requests().iter().any(|it| it.contains("dryRun=All"));
+        assert_eq!((api.changes().len(), tried), (0, tries), "{how}");
+    }
+    let refused = FakeApi::serve(Scenario {
+        admission: Some((403, status(403, "Forbidden", "no"))),
+        ..Scenario::default()
+    });
+    assert_eq!(disrupt(&refused, &["--dry-run", "server"]).status.code(), Some(3));
+    let warm = serve(good);
+    let output = disrupt(&warm, &["--dry-run", "server"]);
+    assert!(seen(&output).contains("pod-chaos-net-aaaaa"), "{}", seen(&output));
+    assert_eq!(warm.agent_heard(), []);
+}
+
+#[test]
+fn kubectls_flags_lead_to_the_server() {
+    let api = serve(good);
+    let text = std::fs::read_to_string(&api.kubeconfig).unwrap();
+    let at = text.find("http://").unwrap();
+    let server = text[at..].split('"').next().unwrap().to_owned();
+    // No kubeconfig at all.
+    let output =
+        crate::plugin().args(["status", "-p", "web", "--token", "x", "--server", &server]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    let missing = ["status", "--certificate-authority", "/nonexistent"];
+    let output = plugin_with(&api.kubeconfig).args(missing).output().unwrap();
+    assert!(seen(&output).contains("reading certificates from /nonexistent"), "{}", seen(&output));
+}
+
+#[test]
 fn revert_says_what_it_ended() {
     let api = serve(good);
     let output = plugin_with(&api.kubeconfig).args(["revert", "-p", "web"]).output().unwrap();

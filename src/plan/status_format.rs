@@ -1,0 +1,116 @@
+//! How `status` prints what it found, in kubectl's words.
+
+use std::{fmt, str::FromStr};
+
+use jsonpath_rust::{JsonPath as _, parser::parse_json_path};
+use serde_json::Value;
+
+/// Why a format was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFormat {
+    /// No such format.
+    #[error("`{0}` is not a format (text, wide, json, yaml, name or jsonpath=PATH)")]
+    Unknown(String),
+    /// Not a path.
+    #[error("`{0}` is not a JSONPath, as {{.faults[*].pod}}: {1}")]
+    Path(String, String),
+}
+
+/// A format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StatusFormat {
+    /// A table.
+    #[default]
+    Text,
+    /// A table of more columns.
+    Wide,
+    /// A document.
+    Json,
+    /// The same document.
+    Yaml,
+    /// The pods, as kubectl takes them.
+    Name,
+    /// What is found at that path of the document.
+    Path(Path),
+}
+
+/// A JSONPath (RFC 9535), written as kubectl has it: in braces, and without `$`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    /// What is found there, with blanks in between; text without quotes.
+    pub fn find(&self, document: &Value) -> String {
+        let found = document.query(&self.0).unwrap_or_default();
+        let text = |value: &&Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        found.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl FromStr for StatusFormat {
+    type Err = BadFormat;
+
+    fn from_str(text: &str) -> Result<Self, BadFormat> {
+        match text.split_once('=').unwrap_or((text, "")) {
+            ("text", "") => Ok(Self::Text),
+            ("wide", "") => Ok(Self::Wide),
+            ("json", "") => Ok(Self::Json),
+            ("yaml", "") => Ok(Self::Yaml),
+            ("name", "") => Ok(Self::Name),
+            ("jsonpath", path) => {
+                let bare = path.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+                let bare = bare.unwrap_or(path).trim();
+                let whole =
+                    if bare.starts_with('$') { bare.to_owned() } else { format!("${bare}") };
+                let bad =
+                    |error: &dyn fmt::Display| BadFormat::Path(path.to_owned(), error.to_string());
+                parse_json_path(&whole).map_err(|error| bad(&error))?;
+                Ok(Self::Path(Path(whole)))
+            }
+            _ => Err(BadFormat::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for StatusFormat {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => out.write_str("text"),
+            Self::Wide => out.write_str("wide"),
+            Self::Json => out.write_str("json"),
+            Self::Yaml => out.write_str("yaml"),
+            Self::Name => out.write_str("name"),
+            Self::Path(Path(path)) => write!(out, "jsonpath={{{path}}}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_kubectl_has_them() {
+        let document = json!({"faults": [{"pod": "a", "age-ms": 1}, {"pod": "b", "age-ms": 2}]});
+        for (path, found) in [
+            ("{.faults[*].pod}", "a b"),
+            (".faults[0].pod", "a"),
+            ("{$.faults[*]['age-ms']}", "1 2"),
+            ("{.faults[?@.pod=='b']['age-ms']}", "2"),
+            ("{.nothing}", ""),
+        ] {
+            match format!("jsonpath={path}").parse().unwrap() {
+                StatusFormat::Path(path) => assert_eq!(path.find(&document), found),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+        for text in ["xml", "", "json=1", "jsonpath={.a[}"] {
+            assert!(text.parse::<StatusFormat>().is_err(), "{text}");
+        }
+        for text in ["text", "wide", "json", "yaml", "name"] {
+            assert_eq!(text.parse::<StatusFormat>().unwrap().to_string(), text);
+        }
+    }
+}
