@@ -143,6 +143,11 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         processes::calls_of_one_container_fail,
     ),
+    (
+        "processes::calls_of_an_unprivileged_container_fail",
+        Node::Native,
+        processes::calls_of_an_unprivileged_container_fail,
+    ),
     ("processes::a_container_is_observed", Node::Native, processes::a_container_is_observed),
     (
         "processes::memory_is_held_by_the_container",

@@ -112,11 +112,17 @@ pub fn a_pause_ends_with_its_agent_and_with_its_container(lab: &Lab) -> Result<(
 
 /// A pod whose container runs as this user, and says so.
 fn unprivileged(space: &Namespace, resources: &Value) -> Outcome<Pod> {
-    hardened(space, resources, &json!([]), &json!([]))
+    hardened(space, &["sleep", "3600"], resources, &json!([]), &json!([]))
 }
 
-/// The same with volumes.
-fn hardened(space: &Namespace, resources: &Value, mounts: &Value, volumes: &Value) -> Outcome<Pod> {
+/// The same with another command, and volumes.
+fn hardened(
+    space: &Namespace,
+    command: &[&str],
+    resources: &Value,
+    mounts: &Value,
+    volumes: &Value,
+) -> Outcome<Pod> {
     space.pod(
         "hardened",
         &json!({"spec": {
@@ -126,7 +132,7 @@ fn hardened(space: &Namespace, resources: &Value, mounts: &Value, volumes: &Valu
                 "name": "app",
                 "image": "localhost/shell:lab",
                 "imagePullPolicy": "IfNotPresent",
-                "command": ["sleep", "3600"],
+                "command": command,
                 "resources": resources,
                 "volumeMounts": mounts,
                 "securityContext": {
@@ -326,6 +332,29 @@ pub fn calls_of_one_container_fail(lab: &Lab) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Under the seccomp profile of the runtime, with an agent that may do no more than the app.
+pub fn calls_of_an_unprivileged_container_fail(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
+    let script = "while :; do if read line </etc/passwd; then echo well; else echo badly; fi; sleep 0.1; done";
+    let pod = hardened(&space, &["sh", "-c", script], &json!({}), &json!([]), &json!([]))?;
+    let last = || {
+        let logs =
+            lab::kubectl(&["logs", &pod.name, "-n", &space.name, "-c", "app", "--tail", "1"]);
+        String::from_utf8_lossy(&logs.stdout).trim().to_owned()
+    };
+    let patience = Duration::from_secs(5);
+    wait_for("the app", patience, || last() == "well")?;
+    let fail = ["--call", "open", "--error", "EACCES", "--path", "/etc/pass*", "-r", "60"];
+    let fault = space.start(&[&["syscall", "-p", "hardened"], &fail[..]].concat())?;
+    wait_for("the app to fail", patience, || last() == "badly")?;
+    let caps = capabilities(lab, &pod)?;
+    check!(caps == NONE, "the agent has {caps}");
+    fault.signal("INT")?;
+    let (exit, said) = fault.finish()?;
+    check!(exit == Some(130) && said.contains("clean: ended by request"), "{exit:?} {said}");
+    wait_for("the app to go on", patience, || last() == "well")
+}
+
 /// A figure of nginx as Prometheus gets it.
 fn scraped(address: &str, figure: &str) -> Outcome<f64> {
     let output = Command::new("curl").args(["-sf", "-m", "5", address]).output()?;
@@ -459,7 +488,13 @@ pub fn a_disk_is_full_and_busy(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "restricted"}))?;
     let data = json!({"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}});
     let mount = json!([{"name": "data", "mountPath": "/data"}]);
-    let pod = hardened(&space, &json!({"limits": {"memory": "128Mi"}}), &mount, &json!([data]))?;
+    let pod = hardened(
+        &space,
+        &["sleep", "3600"],
+        &json!({"limits": {"memory": "128Mi"}}),
+        &mount,
+        &json!([data]),
+    )?;
     let df = || -> Outcome<String> {
         let exec = ["exec", &pod.name, "-n", &space.name, "-c", "app", "--", "df", "-m", "/data"];
         let output = lab::kubectl(&exec);
