@@ -31,11 +31,14 @@ fn metrics(agent: &mut Agent) -> Metrics {
 fn a_container_is_observed_until_its_time_is_over() {
     let container = Container::with("exec sleep 1234");
     let mut agent = observe(&container, "350ms");
+    let mut span_ms = 0;
     for _ in 0..3 {
         let metrics = metrics(&mut agent);
         assert_eq!((metrics.processes, metrics.threads), (1, 1), "{metrics:?}");
-        assert!(metrics.cpu.span_ms >= 90, "{metrics:?}");
+        span_ms += metrics.cpu.span_ms;
     }
+    // One of them may come late, and the next one sooner after it.
+    assert!(span_ms >= 200, "{span_ms} ms");
     assert_eq!(agent.rest(), []);
 }
 
