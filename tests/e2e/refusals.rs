@@ -112,7 +112,7 @@ pub fn missing_permissions(lab: &Lab) -> Result<(), Failed> {
     grant(&space, &json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]))?;
     // The authorizer learns of a new role a moment later.
     wait_for("the role to count", Duration::from_secs(5), || {
-        !text(&disrupt(&space, "nginx", &as_dev)).contains("cannot get")
+        !text(&disrupt(&space, "nginx", &as_dev)).contains("cannot get resource \"pods\"")
     })?;
     let both = [
         "you may not patch pods/ephemeralcontainers",

@@ -16,7 +16,7 @@ pub fn reads_the_kernel_and_revert_ends_it(lab: &Lab) -> Result<(), Failed> {
     let output = space.plugin(&["status", "-o", "json"]);
     let status: Value = serde_json::from_slice(&output.stdout)?;
     let one = &status["faults"][0];
-    check!(one["pod"] == "nginx" && one["state"] == "in-force", "{status}");
+    check!(one["pod"] == "nginx" && one["state"] == "in-force", "{}", text(&output));
     let told = (&one["netem"]["delay"], &one["netem"]["jitter"]);
     check!(told == (&json!("120ms"), &json!("30ms")), "{status}");
     let left = one["remaining-ms"].as_u64().unwrap_or_default();

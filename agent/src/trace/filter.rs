@@ -3,10 +3,15 @@
 use std::{
     fs::{self, File},
     hash::{BuildHasher, RandomState},
+    io::IoSliceMut,
     os::unix::{ffi::OsStringExt as _, fs::FileExt as _},
 };
 
-use nix::unistd::Pid;
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
 use pod_chaos_protocol::{
     Architecture, Call, Chosen, FileArgument, PathPattern, Percentage, SyscallFault, When,
 };
@@ -148,18 +153,15 @@ fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>
 
 /// Reads a string that ends with a zero byte from a thread's memory, at most as many bytes as a path can have; `None`
 /// where there is none.
-///
-/// Not by process_vm_readv(2), which containerd's seccomp profile keeps from containers without SYS_PTRACE.
 fn read_string(thread: Pid, address: u64) -> Option<Vec<u8>> {
     const PAGE: u64 = 4096;
-    let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
     let mut text = Vec::with_capacity(256);
     let mut at = address;
     while text.len() < PathPattern::LENGTH_MAX {
         // No further than to the end of a page: the next may be none of the program's.
         let mut piece = [0u8; 256];
         let length = usize::try_from(PAGE - at % PAGE).ok()?.min(piece.len());
-        let read = memory.read_at(&mut piece[..length], at).ok().filter(|read| *read > 0)?;
+        let read = read_memory(thread, at, &mut piece[..length]).filter(|read| *read > 0)?;
         let piece = &piece[..read];
         if let Some(end) = piece.iter().position(|byte| *byte == 0) {
             text.extend_from_slice(&piece[..end]);
@@ -169,6 +171,21 @@ fn read_string(thread: Pid, address: u64) -> Option<Vec<u8>> {
         at = at.checked_add(read as u64)?;
     }
     None
+}
+
+/// Reads a part of a thread's memory; how much of it.
+///
+/// Each of the two ways is closed to some: containerd's seccomp profile keeps process_vm_readv(2) from containers
+/// without SYS_PTRACE, and with no more than that another user's `/proc/PID/mem` cannot be opened.
+fn read_memory(thread: Pid, address: u64, into: &mut [u8]) -> Option<usize> {
+    let remote = RemoteIoVec { base: usize::try_from(address).ok()?, len: into.len() };
+    match process_vm_readv(thread, &mut [IoSliceMut::new(into)], &[remote]) {
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
+            memory.read_at(into, address).ok()
+        }
+        read => read.ok(),
+    }
 }
 
 /// The path of a file that a thread has open, or of the directory where it is.
