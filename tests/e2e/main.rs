@@ -31,6 +31,11 @@ static MACHINE: RwLock<()> = RwLock::new(());
 /// Each test with the node it needs: the guest where netem matters, and time; a process starts ten times as
 /// fast on the other.
 const TESTS: &[(&str, Node, Test)] = &[
+    // The longest ones come first.
+    ("network::every_option", Node::Guest, network::every_option),
+    ("network::every_option_without_netem", Node::Native, network::every_option),
+    ("network::every_target_and_partition", Node::Native, network::every_target_and_partition),
+    ("network::probes_of_the_kubelet_pass", Node::Native, network::probes_of_the_kubelet_pass),
     (
         "story::delays_one_pod_and_not_the_other",
         Node::Guest,
@@ -191,10 +196,6 @@ const TESTS: &[(&str, Node, Test)] = &[
         Node::Native,
         story::a_partition_cuts_off_its_target_only,
     ),
-    ("network::every_option", Node::Guest, network::every_option),
-    ("network::every_option_without_netem", Node::Native, network::every_option),
-    ("network::every_target_and_partition", Node::Native, network::every_target_and_partition),
-    ("network::probes_of_the_kubelet_pass", Node::Native, network::probes_of_the_kubelet_pass),
     ("targets::a_new_replica_is_hit_too", Node::Native, followed::a_new_replica_is_hit_too),
     (
         "targets::are_late_and_others_are_not",
@@ -213,10 +214,16 @@ fn main() -> ExitCode {
         [lab.on(Node::Guest), lab.on(Node::Native)].map(|lab| &*Box::leak(Box::new(lab)))
     });
     let everywhere = std::env::var("POD_CHAOS_NODE").ok();
-    let mut tests = TESTS.to_vec();
-    // The guest's first pods take their time: by then it is warm, and nobody waits for who is to be alone.
-    tests.sort_by_key(|&(name, node, _)| (is_alone(name), node == Node::Guest));
-    let trials = tests.into_iter().map(|(name, node, test)| {
+    // Those of both nodes by turns, as each has processors of its own; nobody waits for who is to be alone.
+    let places: Vec<_> =
+        TESTS.iter().map(|(name, node, _)| (is_alone(name), *node == Node::Native)).collect();
+    let mut tests: Vec<_> = TESTS.iter().copied().enumerate().collect();
+    tests.sort_by_key(|&(at, _)| {
+        let place = places[at];
+        let count = |of: &[_]| of.iter().filter(|other| **other == place).count();
+        (place.0, count(&places[..at]) * 1000 / count(&places))
+    });
+    let trials = tests.into_iter().map(|(_, (name, node, test))| {
         let node = match everywhere.as_deref() {
             None => node,
             // Of the guest's containerd.

@@ -35,7 +35,6 @@ tests! {
     NoNetem:
         is_chosen_where_the_kernel_has_no_netem;
     Emulator:
-        hits_both_directions_of_two_interfaces,
         carries_a_stream_into_the_pod,
         refuses_what_could_not_be_told_apart,
         hits_some_ports_and_spares_others,
@@ -49,6 +48,7 @@ tests! {
         ends_on_time_when_its_agent_hangs,
         is_reported_with_all_it_was_told;
     Emulator alone:
+        hits_both_directions_of_two_interfaces,
         hits_a_share_of_connections,
         holds_packets_for_the_delay,
         opens_when_its_agent_is_killed,
