@@ -1,7 +1,7 @@
 //! The container whose processes are to be hit.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
-use pod_chaos_protocol::ContainerId;
+use pod_chaos_protocol::{ContainerId, ProcessPattern, Processes};
 
 use super::{Capability, ProcessRole};
 use crate::{exit::Error, plan::Pattern};
@@ -96,6 +96,11 @@ impl TargetContainer {
         let failures = probe.failure_threshold.unwrap_or(3);
         // The first failure needs no period before it.
         Some(period * (failures - 1) + probe.timeout_seconds.unwrap_or(1))
+    }
+
+    /// Its processes, or those of them that match, for a plan.
+    pub fn processes(&self, matching: Option<ProcessPattern>) -> Processes {
+        Processes { container: self.container.name.clone(), id: self.id.clone(), matching }
     }
 
     /// Whether this run of the container goes on, by what the kubelet says.

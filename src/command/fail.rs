@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     fault::{self, Job},
     network::NetworkFault,
-    note, signal,
+    note, process, signal,
     start::{Aim, Wanted},
 };
 use crate::{
@@ -92,7 +92,7 @@ impl Wanted for Failure {
 
 impl Kill {
     fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-        signal::agent(&self.image, pod, container, CAPABILITIES)
+        process::agent(&self.image, pod, container, CAPABILITIES)
     }
 
     /// Kills each container of a pod, once.
@@ -111,7 +111,7 @@ impl Kill {
         let Chosen { cluster, name, .. } = at;
         let spec = self.agent(pod, container);
         let (session, _) = ensure_agent(cluster, name, pod, &spec, &mut note).await?;
-        let target = signal::processes(container, None);
+        let target = container.processes(None);
         let plan = SignalPlan { target, signal: Some(SignalName::KILL) };
         signal::send(at, plan, session, self.output).await?;
         let fate = follow_end(cluster, name, container, Instant::now() + PATIENCE).await?;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use futures::future::try_join_all;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use pod_chaos_protocol::{Event, Metrics, Observation, Request, RunTime};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     cli::{ConnectionArgs, ContainerArgs, ObserveArgs, OutputFormat},
-    cluster::{
-        AgentSpec, Chosen, Domain, Role, Session, SessionError, TargetContainer, ensure_agent,
-    },
+    cluster::{Chosen, Domain, Session, SessionError, TargetContainer, ensure_agent},
     exit::{Error, Exit},
     report::{
         Board,
@@ -93,7 +91,7 @@ impl Wanted for Watching<'_> {
     fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<TargetContainer>>, Error> {
         let containers = process::containers(self.0, pod)?.into_iter();
         let aim = |container: TargetContainer| Aim {
-            agent: agent(self.0, pod, &container),
+            agent: process::agent(&self.0.agent.image, pod, &container, &[]),
             notes: Vec::new(),
             inside: Some(container.clone()),
             plan: None,
@@ -101,12 +99,6 @@ impl Wanted for Watching<'_> {
         };
         Ok(containers.map(aim).collect())
     }
-}
-
-/// The agent that can bring a process into a container.
-fn agent(target: &ContainerArgs, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-    let role = Role::Process(container.role(pod, &[]));
-    AgentSpec { image: target.agent.image.clone(), role }
 }
 
 impl<'a> Observer<'a> {
@@ -185,7 +177,7 @@ impl<'a> Observer<'a> {
         let Chosen { cluster, name, .. } = &self.at;
         let pod = cluster.pod(name).await?;
         let container = TargetContainer::choose(&pod, Some(&self.place.container))?;
-        let spec = agent(self.target, &pod, &container);
+        let spec = process::agent(&self.target.agent.image, &pod, &container, &[]);
         let (beside, _) = ensure_agent(cluster, name, &pod, &spec, &mut note).await?;
         let mut session = beside.open_beside(cluster, name, &self.place.container).await?;
         let plan = Observation { every: self.every, running_time };

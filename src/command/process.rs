@@ -1,9 +1,7 @@
 //! Faults on processes: what they come to in a container.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{
-    FaultId, ProcessFault, ProcessPattern, ProcessPlan, Processes, Request, RunTime,
-};
+use pod_chaos_protocol::{FaultId, ProcessFault, ProcessPattern, ProcessPlan, Request, RunTime};
 
 use super::{
     fault::{self, Job},
@@ -15,6 +13,7 @@ use crate::{
         AgentSpec, Capability, Chosen, Domain, Following, ProcessRole, Role, TargetContainer, User,
     },
     exit::{Error, Exit},
+    plan::Image,
 };
 
 /// What was asked for.
@@ -49,6 +48,16 @@ pub(super) fn containers(args: &ContainerArgs, pod: &Pod) -> Result<Vec<TargetCo
         (None, Some(pattern)) => TargetContainer::matching(pod, pattern),
         (named, _) => TargetContainer::choose(pod, named.as_deref()).map(|one| vec![one]),
     }
+}
+
+/// The agent beside that container, from this image, with these capabilities where the processes are another user's.
+pub(super) fn agent(
+    image: &Image,
+    pod: &Pod,
+    container: &TargetContainer,
+    capabilities: &[Capability],
+) -> AgentSpec {
+    AgentSpec { image: image.clone(), role: Role::Process(container.role(pod, capabilities)) }
 }
 
 impl Wanted for Wish<'_> {
@@ -93,11 +102,7 @@ impl Wish<'_> {
         let plan = ProcessPlan {
             id: FaultId::new(rand::random()),
             running_time: self.course.running_time,
-            target: Processes {
-                container: container.container.name.clone(),
-                id: container.id.clone(),
-                matching: self.matching.cloned(),
-            },
+            target: container.processes(self.matching.cloned()),
             fault: self.fault.clone(),
         };
         let job = Job {

@@ -1,9 +1,7 @@
 //! `signal`: processes get a signal, once. `kill` sends with it.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{
-    Event, ProcessPattern, ProcessSignal, Processes, Request, SignalName, SignalPlan,
-};
+use pod_chaos_protocol::{Event, ProcessSignal, Request, SignalName, SignalPlan};
 
 use super::{
     fault::follow_all,
@@ -14,11 +12,8 @@ use super::{
 };
 use crate::{
     cli::{ConnectionArgs, OutputFormat, ProcessArgs, SignalArgs},
-    cluster::{
-        AgentSpec, Capability, Chosen, Domain, Role, Session, SessionError, TargetContainer,
-    },
+    cluster::{AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer},
     exit::{Error, Exit},
-    plan::Image,
     report::{Board, json, text},
 };
 
@@ -90,7 +85,7 @@ impl Wanted for Shot<'_> {
 impl Shot<'_> {
     /// The agent that can send it.
     pub fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-        agent(&self.target.of.agent.image, pod, container, self.capabilities)
+        process::agent(&self.target.of.agent.image, pod, container, self.capabilities)
     }
 
     /// Sends it by an agent that answers, and says to whom.
@@ -114,28 +109,9 @@ impl Shot<'_> {
         session: Session,
     ) -> Result<Vec<ProcessSignal>, Error> {
         let matching = self.target.matching.clone();
-        let plan = SignalPlan { target: processes(container, matching), signal: self.signal };
+        let plan = SignalPlan { target: container.processes(matching), signal: self.signal };
         send(at, plan, session, self.output).await
     }
-}
-
-/// The agent that can signal the processes of that container, from this image.
-pub(super) fn agent(
-    image: &Image,
-    pod: &Pod,
-    container: &TargetContainer,
-    capabilities: &[Capability],
-) -> AgentSpec {
-    AgentSpec { image: image.clone(), role: Role::Process(container.role(pod, capabilities)) }
-}
-
-/// The processes of that container, or those of them that match.
-pub(super) fn processes(
-    container: &TargetContainer,
-    matching: Option<ProcessPattern>,
-) -> Processes {
-    let (container, id) = (container.container.name.clone(), container.id.clone());
-    Processes { container, id, matching }
 }
 
 /// Has an agent send a signal, and says to whom.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Percentage, Size, size::Rounded};
+use crate::{
+    Percentage, Size,
+    size::{Rounded, write_held},
+};
 
 /// A file without a name that takes room on the file system of a folder of the container's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +61,7 @@ impl fmt::Display for DiskUsage {
         let all = self.used + self.available;
         let percent = (u128::from(self.used) * 100).div_ceil(u128::from(all.max(1)));
         write!(out, "{} used of {} ({percent}%)", Rounded(self.used), Rounded(all))?;
-        if self.held > 0 {
-            write!(out, ", of which the fault holds {}", Rounded(self.held))?;
-        }
-        Ok(())
+        write_held(out, self.held)
     }
 }
 

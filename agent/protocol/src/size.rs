@@ -102,6 +102,14 @@ impl fmt::Display for Rounded {
     }
 }
 
+/// Says what part of an amount is a fault's, if any: `, of which the fault holds 12.5 MiB`.
+pub(crate) fn write_held(out: &mut fmt::Formatter<'_>, bytes: u64) -> fmt::Result {
+    if bytes == 0 {
+        return Ok(());
+    }
+    write!(out, ", of which the fault holds {}", Rounded(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

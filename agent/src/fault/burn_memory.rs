@@ -18,7 +18,7 @@ use pod_chaos_protocol::{
     Event, Failure, FailureKind, MemoryBurn, MemoryLoad, MemoryUsage, Phase, ProcessInfo,
 };
 
-use super::Cleared;
+use super::{Cleared, part};
 use crate::{
     carry::{Counts, Hold},
     cgroup::{Memory, unreadable},
@@ -292,17 +292,6 @@ impl Hold for Held {
         self.tell(Phase::After);
         cleared
     }
-}
-
-/// A part of it, in whole bytes.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a fraction of one, of less than 2^53 bytes"
-)]
-fn part(whole: u64, fraction: f64) -> u64 {
-    (whole as f64 * fraction) as u64
 }
 
 /// The node's memory, in bytes, by `/proc/meminfo`, which a container sees as it is.

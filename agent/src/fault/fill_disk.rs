@@ -13,7 +13,7 @@ use pod_chaos_protocol::{
     DiskFill, DiskLoad, DiskUsage, Event, Failure, FailureKind, MemoryLoad, Percentage, Phase,
 };
 
-use super::Cleared;
+use super::{Cleared, part};
 use crate::{
     carry::{Counts, Hold},
     cgroup::Memory,
@@ -185,17 +185,6 @@ impl Hold for Filled {
         self.tell(Phase::After);
         cleared
     }
-}
-
-/// A part of it, in whole bytes.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a fraction of one; disks are smaller than 2^53 bytes"
-)]
-fn part(whole: u64, fraction: f64) -> u64 {
-    (whole as f64 * fraction) as u64
 }
 
 #[cfg(test)]

@@ -138,6 +138,17 @@ pub fn owner_of(link: &Link) -> Option<FaultId> {
     (of_ours && (marked || unfinished)).then_some(id)
 }
 
+/// A part of some bytes of memory or disk, in whole bytes.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a fraction of one, of less than 2^53 bytes"
+)]
+fn part(whole: u64, fraction: f64) -> u64 {
+    (whole as f64 * fraction) as u64
+}
+
 /// What a clean-up came to. It never stops at the first error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     container::{Container, kill_agent},
-    pod::{clean_end, failure, revert, status},
+    pod::{clean_end, disturb, failure, revert, status},
     requirement::tests,
 };
 
@@ -25,7 +25,7 @@ fn request(container: &Container, load: &Value, time: &str) -> Value {
     let fault = json!({ "burn-cpu": { "load": load } });
     let target = container.target();
     let plan = json!({ "id": "00000001", "running-time": time, "target": target, "fault": fault });
-    json!({ "request": "disturb", "plan": plan })
+    disturb(&plan)
 }
 
 fn share(percent: &str, of: &str) -> Value {

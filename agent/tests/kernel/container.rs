@@ -17,7 +17,7 @@ use nix::{
 use pod_chaos_protocol::{Event, ProcessStatus};
 use serde_json::{Value, json};
 
-use crate::pod::{Agent, agent_path, until};
+use crate::pod::{Agent, agent_path, disturb, until};
 
 /// Tells this binary to be an app, with so many threads.
 const APP: &str = "POD_CHAOS_TEST_APP";
@@ -83,6 +83,16 @@ impl Container {
         json!({ "container": "app", "id": self.id })
     }
 
+    /// The app's only child, once it runs this program.
+    pub fn child(&self, program: &str) -> Pid {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid);
+        until("the child", || {
+            let pid = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (name.trim() == program).then_some(Pid::from_raw(pid))
+        })
+    }
+
     /// Writes to the first file of its control groups that there is.
     pub fn set(&self, files: &[&str], text: &str) {
         let mut paths =
@@ -130,7 +140,7 @@ impl Container {
     /// Starts `serve` and asks for a fault; returns once it is in force.
     pub fn disturb(&self, plan: &Value) -> (Agent, ProcessStatus) {
         let mut agent = self.agent();
-        agent.send(&json!({ "request": "disturb", "plan": plan }));
+        agent.send(&disturb(plan));
         let found = agent.next();
         assert!(matches!(found, Some(Event::Found { .. })), "{found:?}");
         match agent.next() {

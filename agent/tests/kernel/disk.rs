@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     container::{Container, kill_agent, pid_of},
-    pod::{Agent, clean_end, failure, revert, until},
+    pod::{Agent, clean_end, disturb, failure, revert, until},
     requirement::tests,
 };
 
@@ -28,7 +28,7 @@ fn container() -> Container {
 fn request(container: &Container, fault: &Value) -> Value {
     let plan = json!({ "id": "00000001", "running-time": "60s", "target": container.target(),
                        "fault": fault });
-    json!({ "request": "disturb", "plan": plan })
+    disturb(&plan)
 }
 
 fn fill(load: &Value) -> Value {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     container::{Container, kill_agent},
-    pod::{Agent, clean_end, failure, revert, until},
+    pod::{Agent, clean_end, disturb, failure, revert, until},
     requirement::tests,
 };
 
@@ -30,7 +30,7 @@ fn request(container: &Container, load: &Value, time: &str) -> Value {
     let burn = json!({ "load": load, "allow-node-pressure": true });
     let plan = json!({ "id": "00000001", "running-time": time, "target": container.target(),
                        "fault": { "burn-memory": burn } });
-    json!({ "request": "disturb", "plan": plan })
+    disturb(&plan)
 }
 
 fn limited() -> Container {

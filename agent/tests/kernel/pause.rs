@@ -2,16 +2,13 @@
 
 use std::fs;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use pod_chaos_protocol::{Ending, Event, FailureKind, FaultState};
 use serde_json::{Value, json};
 
 use crate::{
     container::{Container, kill_agent},
-    pod::{clean_end, failure, revert, status, until},
+    pod::{clean_end, disturb, failure, revert, status, until},
     requirement::tests,
 };
 
@@ -28,10 +25,6 @@ tests! {
 
 fn plan(container: &Container, time: &str) -> Value {
     json!({ "id": "00000001", "running-time": time, "target": container.target(), "fault": "pause" })
-}
-
-fn disturb(plan: &Value) -> Value {
-    json!({ "request": "disturb", "plan": plan })
 }
 
 /// Fails unless no thread of the app runs.
@@ -134,12 +127,7 @@ fn a_traced_process_is_refused() {
 
 fn an_app_that_is_killed_ends_it() {
     let container = Container::with("sleep 1234 & wait; sleep 4321");
-    let path = format!("/proc/{0}/task/{0}/children", container.pid);
-    let child = until("the child", || {
-        let pid = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        (name.trim() == "sleep").then_some(Pid::from_raw(pid))
-    });
+    let child = container.child("sleep");
     let mut plan = plan(&container, "60s");
     plan["target"]["matching"] = "^sleep 1234".into();
     let (mut agent, _) = container.disturb(&plan);

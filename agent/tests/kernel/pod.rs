@@ -293,6 +293,11 @@ pub fn status() -> Value {
     serde_json::json!({ "request": "status" })
 }
 
+/// The request to disturb processes.
+pub fn disturb(plan: &Value) -> Value {
+    serde_json::json!({ "request": "disturb", "plan": plan })
+}
+
 /// A running agent.
 pub struct Agent {
     pub child: Child,

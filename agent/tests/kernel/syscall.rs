@@ -6,16 +6,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use pod_chaos_protocol::{CallCounts, Ending, Event, FailureKind, ProcessStatus};
 use serde_json::{Value, json};
 
 use crate::{
     container::{Container, kill_agent},
-    pod::{Agent, clean_end, failure, revert, status, until},
+    pod::{Agent, clean_end, disturb, failure, revert, status, until},
     requirement::tests,
 };
 
@@ -94,10 +91,6 @@ impl Drop for App {
     }
 }
 
-fn disturb(plan: &Value) -> Value {
-    json!({ "request": "disturb", "plan": plan })
-}
-
 /// The events up to the end, and that.
 fn end(agent: &mut Agent) -> (Ending, CallCounts) {
     loop {
@@ -165,12 +158,7 @@ fn a_held_thread_goes_on_at_the_deadline() {
 
 fn the_end_of_a_traced_app_ends_it() {
     let container = Container::with("sleep 1234 & wait; sleep 4321");
-    let path = format!("/proc/{0}/task/{0}/children", container.pid);
-    let child = until("the child", || {
-        let pid = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        (name.trim() == "sleep").then_some(Pid::from_raw(pid))
-    });
+    let child = container.child("sleep");
     let mut target = container.target();
     target["matching"] = "^sleep 1234".into();
     let plan = json!({

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Percentage, RunTime, Size, size::Rounded};
+use crate::{
+    Percentage, RunTime, Size,
+    size::{Rounded, write_held},
+};
 
 /// Memory that is held beside what the container's own processes use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +104,7 @@ impl fmt::Display for MemoryUsage {
             let percent = u128::from(self.used) * 100 / u128::from(limit.max(1));
             write!(out, " of {} ({percent}%)", Rounded(limit))?;
         }
-        if self.held > 0 {
-            write!(out, ", of which the fault holds {}", Rounded(self.held))?;
-        }
-        Ok(())
+        write_held(out, self.held)
     }
 }
 
