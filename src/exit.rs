@@ -2,6 +2,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use crate::plan::PodName;
+
 /// The exit codes of the plugin; they are part of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -72,6 +74,17 @@ impl Error {
         self
     }
 
+    /// The same with the pod that it is about, where that is not said.
+    #[must_use]
+    pub fn in_pod(mut self, name: &PodName) -> Self {
+        let pod = format!("pod/{name}");
+        let said = |text: &str| text.contains(&pod) || text.starts_with(FROM_SERVER);
+        for message in self.messages.iter_mut().filter(|message| !said(message)) {
+            message.insert_str(0, &format!("{pod}: "));
+        }
+        self
+    }
+
     /// Writes it to stderr, as kubectl does, and gives its exit code.
     pub fn print(&self) -> Exit {
         eprint!("{self}");
@@ -79,11 +92,14 @@ impl Error {
     }
 }
 
+/// What errors of the API server begin with, as kubectl has it.
+const FROM_SERVER: &str = "Error from server";
+
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for message in &self.messages {
             // The API server's own words keep the head that kubectl gives them.
-            if message.starts_with("Error from server") {
+            if message.starts_with(FROM_SERVER) {
                 writeln!(out, "{message}")?;
             } else {
                 writeln!(out, "error: {message}")?;

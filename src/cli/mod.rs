@@ -39,8 +39,8 @@ pub use observe::{MetricsFormat, ObserveArgs};
 pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
-pub use select::{DryRun, PickArgs, PodArgs};
-pub use syscall::SyscallArgs;
+pub use select::{ConditionArgs, DryRun, PickArgs, PodArgs};
+pub use syscall::{CallArgs, SyscallArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
 
@@ -156,6 +156,8 @@ pub struct ConnectionArgs {
 
 /// The namespace that a command works in.
 #[derive(Clone, Debug, Default, clap::Args)]
+// clap has the heading of the flags before go on, of others that are flattened too.
+#[command(next_help_heading = None::<&'static str>)]
 pub struct NamespaceArgs {
     /// Namespace of the pod; the context's when not given
     #[arg(short, long, value_name = "NAME")]

@@ -9,7 +9,7 @@ use crate::plan::{
     TargetName,
 };
 
-/// Flags that choose pods. Those that name some add up; of these, all others must hold.
+/// Flags that choose pods. Those that name some add up; of these, all conditions must hold.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PickArgs {
     /// Pods, or what they belong to: web, deploy/web, sts/db, ds/log, rs/web-7d4b9c, job/load, svc/web
@@ -20,42 +20,51 @@ pub struct PickArgs {
     pub pods: Vec<PodName>,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub conditions: ConditionArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub namespace: NamespaceArgs,
+}
+
+/// What must hold of a pod, and how many of those are taken of which it does.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = PODS)]
+pub struct ConditionArgs {
     /// Pods of all namespaces
-    #[arg(short = 'A', long, conflicts_with = "namespace", help_heading = HEADING)]
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
     /// Pods with these labels, as app=db,tier!=cache
-    #[arg(short = 'l', long = "selector", value_name = "LABELS", help_heading = HEADING)]
+    #[arg(short = 'l', long = "selector", value_name = "LABELS")]
     pub labels: Option<Labels>,
     /// Pods with these fields, as spec.nodeName=node-1
-    #[arg(long = "field-selector", value_name = "FIELDS", help_heading = HEADING)]
+    #[arg(long = "field-selector", value_name = "FIELDS")]
     pub fields: Option<FieldSelector>,
     /// Pods with this annotation; repeatable
-    #[arg(long = "annotation", value_name = "KEY[=VALUE]", help_heading = HEADING)]
+    #[arg(long = "annotation", value_name = "KEY[=VALUE]")]
     pub annotations: Vec<Annotation>,
     /// Pods in whose name this regular expression is found
-    #[arg(long = "pods", value_name = "REGEX", help_heading = HEADING)]
+    #[arg(long = "pods", value_name = "REGEX")]
     pub named_like: Option<Pattern>,
     /// Pods with a container in whose name this is found; faults on processes hit all of these
-    #[arg(long, value_name = "REGEX", help_heading = HEADING)]
+    #[arg(long, value_name = "REGEX")]
     pub containers: Option<Pattern>,
     /// Pods on this node; repeatable
-    #[arg(long = "node", value_name = "NAME", help_heading = HEADING)]
+    #[arg(long = "node", value_name = "NAME")]
     pub nodes: Vec<NodeName>,
     /// Pods on nodes with these labels
-    #[arg(long = "node-selector", value_name = "LABELS", help_heading = HEADING)]
+    #[arg(long = "node-selector", value_name = "LABELS")]
     pub node_labels: Option<Labels>,
     /// Pods in this phase; only those that run when not given; repeatable
-    #[arg(long = "phase", value_name = "PHASE", help_heading = HEADING)]
+    #[arg(long = "phase", value_name = "PHASE")]
     pub phases: Vec<Phase>,
     /// Not the pods in whose name this regular expression is found; repeatable
-    #[arg(long = "except", value_name = "REGEX", help_heading = HEADING)]
+    #[arg(long = "except", value_name = "REGEX")]
     pub except: Vec<Pattern>,
     /// How many of them: one, all, fixed=N, percent=N or random-max-percent=N
-    #[arg(long, value_name = "MODE", default_value_t, help_heading = HEADING)]
+    #[arg(long, value_name = "MODE", default_value_t)]
     pub mode: Mode,
     /// Where the dice start that choose: the same pods again
-    #[arg(long, value_name = "NUMBER", help_heading = HEADING)]
+    #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
 }
 
@@ -68,7 +77,7 @@ pub enum DryRun {
     Server,
 }
 
-const HEADING: &str = "Pods";
+const PODS: &str = "Pods";
 const SAFETY: &str = "Safety";
 
 /// Flags of commands that do something to pods.
@@ -100,9 +109,9 @@ pub struct PodArgs {
     #[arg(long, help_heading = SAFETY)]
     pub allow_protected: bool,
     /// Leave out pods that are refused, instead of doing nothing
-    #[arg(long, help_heading = HEADING)]
+    #[arg(long, help_heading = PODS)]
     pub skip_refused: bool,
     /// When one pod fails, end it on all others too
-    #[arg(long, help_heading = HEADING)]
+    #[arg(long, help_heading = PODS)]
     pub fail_fast: bool,
 }

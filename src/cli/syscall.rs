@@ -29,56 +29,54 @@ pub struct SyscallArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub target: ProcessArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub course: CourseArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub calls: CallArgs,
+}
+
+/// Flags that say which system calls are hit, and what is done to them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "System calls")]
+pub struct CallArgs {
     /// Which calls, by name
     #[arg(
         long = "call",
         value_name = "NAME,…",
         value_delimiter = ',',
-        required_unless_present = "sets",
-        help_heading = "System calls"
+        required_unless_present = "sets"
     )]
     pub calls: Vec<Call>,
     /// Which calls, by what they are about
-    #[arg(
-        long = "set",
-        value_name = "SET,…",
-        value_delimiter = ',',
-        help_heading = "System calls"
-    )]
+    #[arg(long = "set", value_name = "SET,…", value_delimiter = ',')]
     pub sets: Vec<Set>,
     /// Not carried out, and fail with this: EACCES, ENOSYS, …
-    #[arg(long, value_name = "ERROR", help_heading = "System calls")]
+    #[arg(long, value_name = "ERROR")]
     pub error: Option<ErrorNumber>,
     /// Held up before they are carried out
-    #[arg(long, value_name = "TIME", help_heading = "System calls")]
+    #[arg(long, value_name = "TIME")]
     pub delay_enter: Option<Latency>,
     /// Held up before their result is known
-    #[arg(long, value_name = "TIME", help_heading = "System calls")]
+    #[arg(long, value_name = "TIME")]
     pub delay_exit: Option<Latency>,
     /// Their thread gets this signal: USR1, SIGUSR1 or 10
-    #[arg(long, value_name = "SIGNAL", help_heading = "System calls")]
+    #[arg(long, value_name = "SIGNAL")]
     pub signal: Option<SignalName>,
     /// Which invocations, counted for each call of each thread: 3, 3.., 3..7, 3..+2, 3..7+2
-    #[arg(long, value_name = "WHICH", help_heading = "System calls")]
+    #[arg(long, value_name = "WHICH")]
     pub when: Option<When>,
     /// Only about this file, `*` is any characters; repeatable
-    #[arg(long = "path", value_name = "PATTERN", help_heading = "System calls")]
+    #[arg(long = "path", value_name = "PATTERN")]
     pub paths: Vec<PathPattern>,
     /// Only given this file descriptor; repeatable
-    #[arg(
-        long = "fd",
-        value_name = "NUMBER",
-        value_delimiter = ',',
-        help_heading = "System calls"
-    )]
+    #[arg(long = "fd", value_name = "NUMBER", value_delimiter = ',')]
     pub descriptors: Vec<u32>,
     /// How likely each of these is hit
-    #[arg(long, value_name = "PERCENT", help_heading = "System calls")]
+    #[arg(long, value_name = "PERCENT")]
     pub probability: Option<Percentage>,
     /// Where the dice for that start, to have them fall the same again
-    #[arg(long = "call-seed", value_name = "NUMBER", help_heading = "System calls")]
+    #[arg(long = "call-seed", value_name = "NUMBER")]
     pub call_seed: Option<u64>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub course: CourseArgs,
 }

@@ -153,14 +153,21 @@ impl Cluster {
 
 /// Bounds a request in time: a dead API server is an error, not a wait.
 pub(super) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = |why: String| Err(kube::Error::Service(why.into()));
+    patiently(Duration::ZERO, request).await.unwrap_or_else(late)
+}
+
+/// Waits no longer for an answer than a request may take, counted from when it is `due`; else says so.
+pub(super) async fn patiently<T>(
+    due: Duration,
+    answer: impl Future<Output = T>,
+) -> Result<T, String> {
     let longest = ASKED_TIMEOUT.get().copied().unwrap_or(REQUEST_TIMEOUT);
     if longest.is_zero() {
-        return request.await;
+        return Ok(answer.await);
     }
-    tokio::time::timeout(longest, request).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {} s", longest.as_secs_f64());
-        Err(kube::Error::Service(text.into()))
-    })
+    let late = |_| format!("no answer within {} s", (due + longest).as_secs_f64());
+    tokio::time::timeout(due + longest, answer).await.map_err(late)
 }
 
 /// As the kubeconfig says, and over it the flags.

@@ -133,7 +133,9 @@ impl NewAgent {
         loop {
             match Session::open(cluster, name, container).await {
                 Ok(session) => return Ok(session),
-                Err(SessionError::NotRunning(_) | SessionError::Lost(_)) => {}
+                Err(
+                    SessionError::NotRunning(_) | SessionError::Lost(_) | SessionError::Silent(_),
+                ) => {}
                 Err(error) => return Err(NoAnswer::Other(error.into())),
             }
             if Instant::now() >= look {
@@ -243,7 +245,7 @@ pub async fn reach_agent(
                 Err(SessionError::Skew { .. }) => continue,
                 Err(SessionError::NotRunning(why)) => (why, false),
                 // On a busy node that is no sign of death.
-                Err(SessionError::Lost(why)) => (why, true),
+                Err(SessionError::Lost(why) | SessionError::Silent(why)) => (why, true),
             };
             patience = patience.max(if starting || slow { START_TIMEOUT } else { LAG });
             silent = Some((agent.name, why));

@@ -1,6 +1,6 @@
 //! Whom a fault must not hit, or not for so long, or not so many of: what the owners of namespaces and pods say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -40,22 +40,39 @@ struct Rules {
 }
 
 /// What the namespaces of the chosen pods say about faults.
-pub struct Safety(BTreeMap<String, Rules>);
+pub struct Safety {
+    rules: BTreeMap<String, Rules>,
+    /// Of those that could not be read, nothing is known.
+    pub unread: Vec<Unread>,
+}
+
+/// A namespace that could not be read.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    namespace: String,
+    why: String,
+    /// Whether the user may not.
+    pub forbidden: bool,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, why, .. } = self;
+        write!(out, "whether namespace {namespace} limits faults is not known: {why}")
+    }
+}
 
 impl Safety {
-    /// Reads these namespaces; `say` is told of those that the user may not read.
-    pub async fn read(clusters: &[Cluster], say: &mut dyn FnMut(&str)) -> Result<Self, Error> {
-        let read = join_all(clusters.iter().map(read)).await;
-        let mut rules = BTreeMap::new();
-        for (namespace, found) in read {
+    /// Reads these namespaces.
+    pub async fn read(clusters: &[Cluster]) -> Result<Self, Error> {
+        let mut safety = Self { rules: BTreeMap::new(), unread: Vec::new() };
+        for found in join_all(clusters.iter().map(read)).await {
             match found {
-                Ok(found) => drop(rules.insert(namespace, found?)),
-                Err(why) => say(&format!(
-                    "warning: whether namespace {namespace} allows faults is not known: {why}"
-                )),
+                Ok((namespace, rules)) => drop(safety.rules.insert(namespace, rules?)),
+                Err(unread) => safety.unread.push(unread),
             }
         }
-        Ok(Self(rules))
+        Ok(safety)
     }
 
     /// Why this pod is to be left alone, or not to be hit for so long.
@@ -67,7 +84,7 @@ impl Safety {
     ) -> Result<(), Error> {
         let Chosen { cluster, name, pod } = at;
         let namespace = cluster.namespace();
-        let rules = self.0.get(namespace).cloned().unwrap_or_default();
+        let rules = self.rules.get(namespace).cloned().unwrap_or_default();
         if limits.protected.holds(namespace) && !limits.allow_protected {
             return Err(Error::refused(format_args!(
                 "pod/{name} is in namespace {namespace}, which is protected"
@@ -103,7 +120,7 @@ impl Safety {
             by_namespace.entry(one.cluster.namespace()).or_default().push(one);
         }
         for (namespace, chosen) in by_namespace {
-            let own = self.0.get(namespace).and_then(|rules| rules.max_share);
+            let own = self.rules.get(namespace).and_then(|rules| rules.max_share);
             let Some(most) = own.into_iter().chain(limits.max_share).min() else { continue };
             let Some(first) = chosen.first() else { continue };
             let all = find(&first.cluster, &Selection::default()).await?;
@@ -129,14 +146,20 @@ impl Safety {
     }
 }
 
-async fn read(cluster: &Cluster) -> (String, Result<Result<Rules, Error>, String>) {
+async fn read(cluster: &Cluster) -> Result<(String, Result<Rules, Error>), Unread> {
     let namespace = cluster.namespace().to_owned();
     let api: Api<Namespace> = Api::all(cluster.client());
-    let found = match in_time(api.get(&namespace)).await {
-        Ok(found) => Ok(rules(&namespace, found.annotations())),
-        Err(error) => Err(api_error(&error).messages.join("; ")),
-    };
-    (namespace, found)
+    match in_time(api.get(&namespace)).await {
+        Ok(found) => {
+            let rules = rules(&namespace, found.annotations());
+            Ok((namespace, rules))
+        }
+        Err(error) => {
+            let forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
+            let why = api_error(&error).messages.join("; ");
+            Err(Unread { namespace, why, forbidden })
+        }
+    }
 }
 
 /// What cannot be read is refused: it was meant as a limit.

@@ -8,7 +8,12 @@ use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
 };
 
-use super::{Cluster, agent::BINARY, api_error, client::in_time};
+use super::{
+    Cluster,
+    agent::BINARY,
+    api_error,
+    client::{in_time, patiently},
+};
 use crate::{exit::Error, plan::PodName};
 
 /// How long an agent may take for its first words once the stream is there.
@@ -22,6 +27,8 @@ pub enum SessionError {
     NotRunning(String),
     /// The stream ended.
     Lost(String),
+    /// The stream goes on, and the agent owes an answer.
+    Silent(String),
     /// The agent's protocol is not ours.
     Skew {
         /// The agent's version.
@@ -39,7 +46,9 @@ impl From<SessionError> for Error {
             SessionError::NotRunning(why) => {
                 Self::internal("starting a process in the agent's container", why)
             }
-            SessionError::Lost(why) => Self::internal("talking to the agent", why),
+            SessionError::Lost(why) | SessionError::Silent(why) => {
+                Self::internal("talking to the agent", why)
+            }
             SessionError::Skew { version, .. } => Self::refused(format_args!(
                 "the pod's agent (version {version}) speaks another protocol"
             ))
@@ -127,7 +136,7 @@ impl Session {
             // A stream that ends before the first word is a process that never started.
             Ok(Err(SessionError::Lost(why))) => Err(SessionError::NotRunning(why)),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(SessionError::Lost(format!(
+            Err(_) => Err(SessionError::Silent(format!(
                 "no word from it within {} s",
                 HELLO_TIMEOUT.as_secs()
             ))),
@@ -143,7 +152,7 @@ impl Session {
         self.input.flush().await.map_err(|error| lost(&error))
     }
 
-    /// The next event. Events that this version does not know are passed over.
+    /// The next event, whenever it comes. Events that this version does not know are passed over.
     pub async fn next(&mut self) -> Result<Event, SessionError> {
         loop {
             match self.output.next_line().await {
@@ -159,6 +168,17 @@ impl Session {
                 Err(error) => return Err(SessionError::Lost(error.to_string())),
             }
         }
+    }
+
+    /// The next event of an agent that owes one now, and may take for it as long as a request may.
+    pub async fn answer(&mut self) -> Result<Event, SessionError> {
+        self.answer_in(Duration::ZERO).await
+    }
+
+    /// The same when the answer is due after that time.
+    pub async fn answer_in(&mut self, due: Duration) -> Result<Event, SessionError> {
+        let silent = |why| Err(SessionError::Silent(why));
+        patiently(due, self.next()).await.unwrap_or_else(silent)
     }
 
     /// Why the stream ended, as the API server put it.

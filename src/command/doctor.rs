@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{note, print_line, start::choose, sweep};
 use crate::{
-    cli::{ConnectionArgs, DoctorArgs, FaultKind, OutputFormat, PickArgs},
+    cli::{ConditionArgs, ConnectionArgs, DoctorArgs, FaultKind, OutputFormat, PickArgs},
     cluster::{
         AgentSpec, Capability, Chosen, Cluster, Domain, Limits, Role, Safety, TargetContainer,
         checkup::{self, Finding, Verdict},
@@ -35,8 +35,8 @@ struct Checkup {
 }
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DoctorArgs) -> Result<Exit, Error> {
-    let pick =
-        PickArgs { pods: args.pods.clone(), labels: args.labels.clone(), ..PickArgs::default() };
+    let conditions = ConditionArgs { labels: args.labels.clone(), ..ConditionArgs::default() };
+    let pick = PickArgs { pods: args.pods.clone(), conditions, ..PickArgs::default() };
     let selection = Selection::try_from(&pick)
         .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
@@ -69,28 +69,16 @@ const fn capabilities(fault: FaultKind) -> Option<&'static [Capability]> {
 async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Finding)>, Error> {
     let Chosen { cluster, name, pod } = at;
     let image = &args.agent.image;
-    let mut unread = Vec::new();
-    let mut say = |text: &str| unread.push(text.to_owned());
     let namespace = std::slice::from_ref(cluster);
     let (server, leave, node, between, safety) = futures::join!(
         checkup::server(cluster),
         checkup::leave(at),
         checkup::node(cluster, pod, image),
         checkup::between(cluster, pod),
-        Safety::read(namespace, &mut say)
+        Safety::read(namespace)
     );
-    let allowed = safety.and_then(|safety| safety.check_pod(at, &Limits::default(), None));
     let mut findings = vec![("all", server), ("all", leave)];
-    findings.push(match (allowed, unread.pop()) {
-        (Ok(()), Some(unread)) => {
-            let text = unread.strip_prefix("warning: ").unwrap_or(&unread);
-            ("all", Finding::new("owners", Verdict::Unknown, text))
-        }
-        (outcome, _) => {
-            let fine = "neither the namespace nor the pod opts out".to_owned();
-            ("all", Finding::of("owners", outcome.map(|()| fine)))
-        }
-    });
+    findings.push(("all", owners(at, safety)));
     findings.extend(node.into_iter().map(|finding| ("all", finding)));
     let wanted = |kind: FaultKind| args.faults.is_empty() || args.faults.contains(&kind);
     let network = [FaultKind::Disrupt, FaultKind::Partition].into_iter().any(wanted);
@@ -142,6 +130,20 @@ async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Findi
     Ok(findings)
 }
 
+/// Whether those who own the pod and its namespace want it left alone.
+fn owners(at: &Chosen, safety: Result<Safety, Error>) -> Finding {
+    const CHECK: &str = "owners";
+    let unread = safety.as_ref().ok().and_then(|safety| safety.unread.first()).cloned();
+    let allowed = safety.and_then(|safety| safety.check_pod(at, &Limits::default(), None));
+    match (allowed, unread) {
+        (Ok(()), Some(unread)) => Finding::new(CHECK, Verdict::Unknown, unread.to_string()),
+        (allowed, _) => {
+            let fine = "neither the namespace nor the pod opts out".to_owned();
+            Finding::of(CHECK, allowed.map(|()| fine))
+        }
+    }
+}
+
 /// What an agent is asked for, that can do it for several faults.
 const fn group(kind: FaultKind) -> &'static str {
     match kind {
@@ -178,7 +180,7 @@ async fn probe(Chosen { cluster, name, pod }: &Chosen, spec: &AgentSpec) -> Resu
     session.send(&Request::Apply { plan }).await?;
     let mut found = String::new();
     loop {
-        match session.next().await? {
+        match session.answer().await? {
             Event::Probed { backend, kernel, .. } => found = format!("Linux {kernel}: {backend}"),
             Event::InForce { .. } => {
                 session.send(&Request::Revert { fault: Some(fault) }).await?;

@@ -118,7 +118,7 @@ pub(super) async fn follow_all(
     let (mut pods, mut bad) = (BTreeSet::new(), BTreeSet::new());
     while let Some((at, outcome)) = faults.next().await {
         let exit = outcome.unwrap_or_else(|error| {
-            board.error(&error);
+            board.error(&error.clone().in_pod(&at.name));
             error.exit
         });
         exits.push(exit);

@@ -133,13 +133,13 @@ impl<'a> Observer<'a> {
     /// What was used since the last time; `None` when the time is over.
     pub(super) async fn next(&mut self) -> Result<Option<Metrics>, Error> {
         loop {
-            match self.session.next().await {
+            match self.session.answer_in(self.every.into()).await {
                 Ok(Event::Observed { metrics }) => return Ok(Some(metrics)),
                 Ok(Event::Failed { failure }) => {
                     return Err(sweep::failure(&self.at.name, failure));
                 }
                 Ok(_) => {}
-                Err(SessionError::Lost(why)) => match self.left() {
+                Err(SessionError::Lost(why) | SessionError::Silent(why)) => match self.left() {
                     Some(_) => self.reattach(&why).await?,
                     None => return Ok(None),
                 },
@@ -161,7 +161,7 @@ impl<'a> Observer<'a> {
         note(&format!("pod/{pod} lost sight of container {container}: {why}"));
         let begun = Instant::now();
         while let Some(left) = self.left() {
-            match self.attach(left).await {
+            match Box::pin(self.attach(left)).await {
                 Ok(session) => {
                     self.session = session;
                     return Ok(());

@@ -44,7 +44,7 @@ pub(super) async fn run(connection: &ConnectionArgs, wish: Wish<'_>) -> Result<E
 
 /// The containers that these flags mean in this pod.
 pub(super) fn containers(args: &ContainerArgs, pod: &Pod) -> Result<Vec<TargetContainer>, Error> {
-    match (&args.container, &args.pod.pick.containers) {
+    match (&args.container, &args.pod.pick.conditions.containers) {
         (None, Some(pattern)) => TargetContainer::matching(pod, pattern),
         (named, _) => TargetContainer::choose(pod, named.as_deref()).map(|one| vec![one]),
     }

@@ -38,7 +38,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
                     print_line(&format!("pod/{name} clean: nothing to revert"))?;
                 }
             }
-            Err(error) => exits.push(error.print()),
+            Err(error) => exits.push(error.in_pod(name).print()),
         }
     }
     Ok(together(&exits))

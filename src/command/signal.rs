@@ -124,7 +124,7 @@ pub(super) async fn send(
     session.send(&Request::Signal { plan }).await?;
     let mut sent = Vec::new();
     loop {
-        match session.next().await {
+        match session.answer().await {
             Ok(event @ Event::Signals { .. }) => {
                 tell(at, output, &event)?;
                 if let Event::Signals { signals } = event {
@@ -134,7 +134,9 @@ pub(super) async fn send(
             Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
             Ok(_) => {}
             // The agent has done what it was asked for, or has ended with the container.
-            Err(SessionError::Lost(_)) if !sent.is_empty() => return Ok(sent),
+            Err(SessionError::Lost(_) | SessionError::Silent(_)) if !sent.is_empty() => {
+                return Ok(sent);
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -143,23 +143,24 @@ pub(super) async fn choose_safely(
         allow_protected: args.allow_protected,
         max_share: args.max_share,
     };
-    let mut warnings = Vec::new();
-    let mut say = |text: &str| warnings.push(text.to_owned());
     // It costs no time beside the look at the pods where it is known which namespace they are of.
     let (mut pods, safety) = if selection.everywhere {
         let pods = choose(cluster, selection, board).await?;
         let mut namespaces: Vec<_> = pods.iter().map(|one| one.cluster.clone()).collect();
         namespaces.dedup_by(|a, b| a.namespace() == b.namespace());
-        let safety = Safety::read(&namespaces, &mut say).await;
+        let safety = Safety::read(&namespaces).await;
         (pods, safety?)
     } else {
         let namespace = std::slice::from_ref(cluster);
         let (pods, safety) =
-            futures::join!(choose(cluster, selection, board), Safety::read(namespace, &mut say));
+            futures::join!(choose(cluster, selection, board), Safety::read(namespace));
         (pods?, safety?)
     };
-    for warning in &warnings {
-        board.note(warning);
+    for unread in &safety.unread {
+        // Who may not look can do nothing about it, and `doctor` says it. What owners limit first is how many.
+        if !unread.forbidden || pods.len() > 1 {
+            board.note(&format!("warning: {unread}"));
+        }
     }
     let mut refusals = Refusals::of(pods.len());
     safety.check_shares(&pods, &limits).await?;

@@ -18,10 +18,13 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
     let lines = if as_data { OutputFormat::Json } else { OutputFormat::Text };
     let pods = chosen(&cluster, &args.pick, lines).await?;
     let read = all(pods.iter().map(|at| async move {
-        match reach_any(at).await? {
-            Some(session) => sweep::status(session).await.map(Some),
-            None => Ok(None),
-        }
+        let told = async {
+            match reach_any(at).await? {
+                Some(session) => sweep::status(session).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        told.await.map_err(|error: Error| error.in_pod(&at.name))
     }));
     let mut rows = Vec::new();
     let mut failed = false;
@@ -38,7 +41,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
             }
         }
     }
-    let everywhere = args.pick.all_namespaces;
+    let everywhere = args.pick.conditions.all_namespaces;
     match &args.output {
         StatusFormat::Json => print_line(&json::status(&rows))?,
         StatusFormat::Yaml => {

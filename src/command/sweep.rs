@@ -17,7 +17,7 @@ pub(super) async fn revert(
     session.send(&Request::Revert { fault }).await?;
     let mut events = Vec::new();
     loop {
-        let event = session.next().await?;
+        let event = session.answer().await?;
         let last = matches!(event, Event::Status { .. } | Event::Failed { .. });
         events.push(event);
         if last {
@@ -30,7 +30,7 @@ pub(super) async fn revert(
 pub(super) async fn status(mut session: Session) -> Result<Vec<Told>, Error> {
     session.send(&Request::Status).await?;
     loop {
-        match session.next().await? {
+        match session.answer().await? {
             Event::Status { faults, processes } => {
                 let faults = faults.into_iter().map(Box::new).map(Told::Network);
                 let processes = processes.into_iter().map(Box::new).map(Told::Process);

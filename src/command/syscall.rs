@@ -14,7 +14,7 @@ use crate::{
 const CAPABILITIES: &[Capability] = &[Capability::SysPtrace];
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &SyscallArgs) -> Result<Exit, Error> {
-    let fault = plan::syscall::fault(args)?;
+    let fault = plan::syscall::fault(&args.calls)?;
     let wish = Wish {
         target: &args.target.of,
         matching: args.target.matching.as_ref(),

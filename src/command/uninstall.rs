@@ -49,7 +49,7 @@ async fn stop(name: &PodName, mut session: Session) -> Result<bool, Error> {
     session.send(&Request::Stop).await?;
     let mut clean = true;
     loop {
-        match session.next().await {
+        match session.answer().await {
             Ok(event @ Event::Ended { .. }) => {
                 clean &= sweep::is_clean(&event);
                 print_line(&text::event(name, &event))?;

@@ -36,7 +36,8 @@ impl TryFrom<&DisruptArgs> for Intent {
         let mut netem = Netem::try_from(&args.netem)?;
         // One flag, for the only dice that are thrown or else for those that choose pods: a kernel that cannot
         // repeat what it does to packets (before Linux 6.6) can still have the same pods hit again.
-        netem.seed = args.target.pick.seed.filter(|_| !args.target.pick.mode.draws());
+        let conditions = &args.target.pick.conditions;
+        netem.seed = conditions.seed.filter(|_| !conditions.mode.draws());
         let traffic = traffic(&args.traffic, DirectionFlag::Egress)?;
         let backend = args.backend.map(|flag| match flag {
             BackendFlag::Netem => Backend::by_netem(&traffic.directions()),

@@ -212,6 +212,7 @@ impl TryFrom<&PickArgs> for Selection {
                 _ => {}
             }
         }
+        let args = &args.conditions;
         let found = args.labels.is_some() || args.fields.is_some() || args.named_like.is_some();
         if !named.is_empty() && found {
             return Err(BadSelection::NamedAndFound);

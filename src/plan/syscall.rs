@@ -3,12 +3,12 @@
 use pod_chaos_protocol::{Call, Calls, Percentage, SyscallFault};
 
 use crate::{
-    cli::SyscallArgs,
+    cli::CallArgs,
     exit::{Error, Exit},
 };
 
 /// The fault that these flags ask for, or why they make no sense together.
-pub fn fault(args: &SyscallArgs) -> Result<SyscallFault, Error> {
+pub fn fault(args: &CallArgs) -> Result<SyscallFault, Error> {
     let sets = args.sets.iter().copied().map(Call::Set);
     let fault = SyscallFault {
         calls: Calls::new(args.calls.iter().copied().chain(sets).collect()),

@@ -554,3 +554,16 @@ fn a_reader_that_has_gone_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{}", seen(&output));
 }
+
+#[test]
+fn an_agent_that_says_hello_and_no_more_holds_nobody_up() {
+    for line in ["status -p web", "revert -p web", "uninstall -p web"] {
+        let api = serve(|_| Vec::new());
+        let words = line.split_whitespace().chain(["--request-timeout", "200ms"]);
+        let output = plugin_with(&api.kubeconfig).args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {}", seen(&output));
+        let why = "talking to the agent: no answer within 0.2 s";
+        assert!(seen(&output).contains(why), "{line}: {}", seen(&output));
+        assert_eq!(api.agent_heard().len(), 1, "{line}");
+    }
+}

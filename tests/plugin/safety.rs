@@ -106,13 +106,17 @@ fn who_may_not_read_the_namespace_is_told_that_it_was_not_asked() {
     let api = FakeApi::serve(Scenario {
         agent: Agent::Says(good),
         forbidden: vec!["get namespaces"],
+        more_pods: replicas(1),
         ..Scenario::default()
     });
-    let output = plugin_with(&api.kubeconfig).args(["install", "web"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
-    let warning =
-        "warning: whether namespace default allows faults is not known: Error from server";
-    assert!(seen(&output).contains(warning), "{}", seen(&output));
+    let said = |line: &[&str]| seen(&plugin_with(&api.kubeconfig).args(line).output().unwrap());
+    let unknown = "whether namespace default limits faults is not known: Error from server";
+    // Of one pod, only who asks what is in the way is told.
+    assert!(!said(&["install", "web"]).contains("limits faults"));
+    assert!(said(&["doctor", "-p", "web"]).contains(unknown));
+    let both = said(&["install", "web", "db-0"]);
+    assert!(both.starts_with("exit: 0"), "{both}");
+    assert_eq!(both.matches(&format!("warning: {unknown}")).count(), 1, "{both}");
 }
 
 /// `script` gives it a terminal, on which somebody answers.
