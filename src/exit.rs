@@ -1,11 +1,18 @@
 //! How an invocation ends: exit codes, and errors as a person reads them.
 
-use std::{fmt, io, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use serde::Serialize;
 
 use crate::plan::PodName;
 
 /// The exit codes of the plugin; they are part of its interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Exit {
     /// What was asked was done; a fault ran and was reverted.
@@ -87,7 +94,8 @@ impl Error {
 
     /// Writes it to stderr, as kubectl does, and gives its exit code.
     pub fn print(&self) -> Exit {
-        eprint!("{self}");
+        // There is nobody to tell that it could not be told.
+        let _ = write!(io::stderr(), "{self}");
         self.exit
     }
 }

@@ -20,7 +20,7 @@ pub mod report;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::exit::Exit;
 
@@ -30,7 +30,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     if args.first().is_some_and(|program| completion::wanted(program)) {
         return completion::run(args[1..].to_vec());
     }
-    let cli = match cli::Cli::try_parse_from(args) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout and are no error; clap knows which.
@@ -49,4 +49,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => Err(exit::Error::internal("starting the runtime", error)),
     };
     outcome.unwrap_or_else(|error| error.print())
+}
+
+/// What clap prints itself is in colours on a terminal, unless NO_COLOR is set: it knows that one, and the flag only
+/// when all is parsed.
+fn parse(args: Vec<OsString>) -> Result<cli::Cli, clap::Error> {
+    let mut command = cli::Cli::command();
+    if args.iter().any(|arg| arg == "--no-color") {
+        command = command.color(clap::ColorChoice::Never);
+    }
+    let matches = command.try_get_matches_from_mut(args)?;
+    cli::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use pod_chaos_protocol::RunTime;
 
-use super::OutputFormat;
+use super::OutputArgs;
 use crate::plan::WarmUp;
 
 /// Flags of a fault's course.
@@ -25,7 +25,7 @@ pub struct CourseArgs {
     /// Return as soon as the fault is in force; it ends all the same
     #[arg(long)]
     pub detach: bool,
-    /// How the events are printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }

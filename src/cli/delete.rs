@@ -3,7 +3,7 @@
 use clap::Args;
 use pod_chaos_protocol::RunTime;
 
-use super::{OutputFormat, PodArgs};
+use super::{OutputArgs, PodArgs};
 use crate::plan::GracePeriod;
 
 /// Flags of `delete`.
@@ -29,7 +29,7 @@ pub struct DeleteArgs {
     /// How long to wait until it has gone and another one is ready
     #[arg(long, value_name = "TIME", default_value = "2m")]
     pub timeout: RunTime,
-    /// How the events are printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{NamespaceArgs, OutputFormat, agent::ImageArgs};
+use super::{NamespaceArgs, OutputArgs, agent::ImageArgs};
 use crate::plan::{Labels, PodName};
 
 /// Flags of `doctor`.
@@ -37,9 +37,9 @@ pub struct DoctorArgs {
     /// Put in the agent and ask the kernel
     #[arg(long)]
     pub probe: bool,
-    /// How the result is printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }
 
 /// Faults by their commands.

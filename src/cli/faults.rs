@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::{OutputFormat, PickArgs};
-use crate::plan::StatusFormat;
+use super::{OutputArgs, PickArgs};
 
 const NOT_NAMED: &str =
     "Without a word on which pods, it is every pod of the namespace that ever got an agent.";
@@ -15,15 +14,9 @@ pub struct StatusArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pick: PickArgs,
-    /// How the result is printed on stdout: text, wide, json, yaml, name or jsonpath=PATH
-    #[arg(
-        id = "status_output",
-        short = 'o',
-        long = "output",
-        value_name = "FORMAT",
-        default_value_t
-    )]
-    pub output: StatusFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `revert`.
@@ -33,7 +26,7 @@ pub struct RevertArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pick: PickArgs,
-    /// How the result is printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }

@@ -22,7 +22,7 @@ mod version;
 
 use std::num::NonZeroU32;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 pub use agent::{InstallArgs, UninstallArgs};
 pub use burn::{BurnCommand, BurnCpuArgs, BurnIoArgs, BurnMemoryArgs, BurnWhat, WholeFlag};
@@ -44,7 +44,7 @@ pub use syscall::{CallArgs, SyscallArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;
 
-use crate::plan::{Namespace, WarmUp};
+use crate::plan::{Namespace, OutputFormat, WarmUp};
 
 /// Break one pod on purpose, for a while.
 ///
@@ -61,6 +61,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// How much is said.
+    #[command(flatten)]
+    pub speech: SpeechArgs,
     /// Which cluster.
     #[command(flatten)]
     pub connection: ConnectionArgs,
@@ -172,12 +175,24 @@ fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
     }
 }
 
-/// How the result is printed on stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// Sentences and tables
-    #[default]
-    Text,
-    /// JSON: one line an event, or one document
-    Json,
+/// The id of [`OutputArgs::output`]: there are other flags of that name.
+pub const OUTPUT: &str = "output_format";
+
+/// How data is printed.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct OutputArgs {
+    /// How it is printed on stdout: text, wide, json, yaml, name or jsonpath=PATH
+    #[arg(id = OUTPUT, short = 'o', long = "output", value_name = "FORMAT", default_value_t)]
+    pub format: OutputFormat,
+}
+
+/// What is said beside the data.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct SpeechArgs {
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colours and no bold letters, as with the variable NO_COLOR
+    #[arg(long, global = true)]
+    pub no_color: bool,
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use clap::Args;
 use pod_chaos_protocol::{ProcessPattern, RunTime, SignalName};
 
-use super::{CourseArgs, OutputFormat, PodArgs, agent::ImageArgs, at_least_one};
+use super::{CourseArgs, OutputArgs, PodArgs, agent::ImageArgs, at_least_one};
 
 /// Flags that name a container.
 #[derive(Debug, Args)]
@@ -48,9 +48,9 @@ pub struct SignalArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub target: ProcessArgs,
-    /// How the events are printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `kill`.
@@ -80,9 +80,9 @@ pub struct KillArgs {
     /// How long to wait each time until the container has ended and is ready again
     #[arg(long, value_name = "TIME", default_value = "2m")]
     pub timeout: RunTime,
-    /// How the events are printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }
 
 /// Flags of `pause`.

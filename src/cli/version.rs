@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{NamespaceArgs, OutputFormat};
+use super::{NamespaceArgs, OutputArgs};
 use crate::plan::PodName;
 
 /// Flags of `version`.
@@ -14,7 +14,7 @@ pub struct VersionArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub namespace: NamespaceArgs,
-    /// How the result is printed on stdout
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }

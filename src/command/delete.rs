@@ -8,15 +8,15 @@ use tokio::time::Instant;
 use super::{
     fault::follow_all,
     interrupt::Interrupts,
-    print_line,
+    note,
     start::{all, choose_safely, confirm, selection},
 };
 use crate::{
-    cli::{ConnectionArgs, DeleteArgs, OutputFormat},
+    cli::{ConnectionArgs, DeleteArgs},
     cluster::{Chosen, Cluster, Removal, Removed, RemovedBy, check_can_be_removed},
     exit::{Error, Exit},
     plan::PodName,
-    report::{Board, json, text},
+    report::{Board, Follow, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &DeleteArgs) -> Result<Exit, Error> {
@@ -32,7 +32,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &DeleteArgs) -> Resul
             1 => "the pod goes all the same".to_owned(),
             count => format!("{count} pods go all the same"),
         };
-        eprintln!("interrupted: {what}");
+        note(&format!("interrupted: {what}"));
         Ok(Exit::Interrupted)
     })
 }
@@ -44,7 +44,7 @@ async fn delete(
 ) -> Result<Exit, Error> {
     let pick = &args.target.pick;
     let selection = selection(pick)?;
-    let board = Board::new(args.output);
+    let board = Board::new(args.output.format.clone());
     let cluster = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
     let (pods, mut refusals) =
         choose_safely(&cluster, &selection, &args.target, None, &board).await?;
@@ -77,11 +77,14 @@ async fn delete(
         return Ok(Exit::Done);
     }
     confirm(&args.target, removals.len()).await?;
+    let board = &board;
     let removed = removals.into_iter().map(|(at, removal)| async move {
-        let outcome = remove(args, &at, &removal, asked).await;
+        let mut report = board.follow(at.cluster.namespace(), &at.name);
+        let outcome = remove(args, report.as_mut(), &at, &removal, asked).await;
+        report.outcome(&outcome);
         (at, outcome)
     });
-    follow_all(removed.collect(), &board, None).await
+    follow_all(removed.collect(), board, None).await
 }
 
 /// Whether it could be made to go, and something would bring it back.
@@ -102,6 +105,7 @@ const fn by(args: &DeleteArgs) -> RemovedBy {
 
 async fn remove(
     args: &DeleteArgs,
+    report: &mut dyn Follow,
     Chosen { cluster, name, .. }: &Chosen,
     removal: &Removal,
     asked: &Cell<u32>,
@@ -110,12 +114,8 @@ async fn remove(
     asked.set(asked.get() + 1);
     removal.carry_out(cluster).await?;
     let removed = removal.follow(cluster, start, start + args.timeout.into()).await?;
-    match args.output {
-        OutputFormat::Json => {
-            print_line(&json::removed(cluster.namespace(), name, by(args), &removed))?;
-        }
-        OutputFormat::Text => print_line(&text::removed(name, by(args), &removed))?,
-    }
+    let event = json::removed(cluster.namespace(), name, by(args), &removed);
+    report.tell(text::removed(name, by(args), &removed), &event)?;
     if removal.is_over(&removed) { Ok(Exit::Done) } else { Err(too_slow(name, args, &removed)) }
 }
 

@@ -9,17 +9,17 @@ use pod_chaos_protocol::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{note, print_line, start::choose, sweep};
+use super::{note, start::choose, sweep};
 use crate::{
-    cli::{ConditionArgs, ConnectionArgs, DoctorArgs, FaultKind, OutputFormat, PickArgs},
+    cli::{ConditionArgs, ConnectionArgs, DoctorArgs, FaultKind, PickArgs},
     cluster::{
         AgentSpec, Capability, Chosen, Cluster, Domain, Limits, Role, Safety, TargetContainer,
         checkup::{self, Finding, Verdict},
         ensure_agent,
     },
     exit::{Error, Exit},
-    plan::Selection,
-    report::Board,
+    plan::{OutputFormat, Selection},
+    report::{Board, document},
 };
 
 /// What the network's agent needs no leave for: an address that nobody has (RFC 5737).
@@ -49,7 +49,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &DoctorArgs) -> Resul
         let namespace = at.cluster.namespace().to_owned();
         checkups.push(Checkup { namespace, pod: at.name.to_string(), findings });
     }
-    print(args.output, &checkups)?;
+    print(&args.output.format, &checkups)?;
     let mut all = checkups.iter().flat_map(|one| &one.findings);
     let refused = all.any(|(_, finding)| finding.verdict == Verdict::No);
     Ok(if refused { Exit::Refused } else { Exit::Done })
@@ -196,8 +196,8 @@ async fn probe(Chosen { cluster, name, pod }: &Chosen, spec: &AgentSpec) -> Resu
     }
 }
 
-fn print(output: OutputFormat, checkups: &[Checkup]) -> Result<(), Error> {
-    if output == OutputFormat::Json {
+fn print(format: &OutputFormat, checkups: &[Checkup]) -> Result<(), Error> {
+    if !format.is_text() {
         let pods: Vec<_> = checkups
             .iter()
             .map(|one| {
@@ -213,7 +213,8 @@ fn print(output: OutputFormat, checkups: &[Checkup]) -> Result<(), Error> {
                 json!({"namespace": one.namespace, "pod": one.pod, "findings": findings})
             })
             .collect();
-        return print_line(&json!({ "pods": pods }));
+        let names = checkups.iter().map(|one| one.pod.as_str());
+        return document::print(format, &json!({ "pods": pods }), names);
     }
     let mut out = stdout();
     for Checkup { pod, findings, .. } in checkups {

@@ -1,6 +1,6 @@
 //! `fail`: a pod stays, and serves nothing.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +14,7 @@ use super::{
     start::{Aim, Wanted},
 };
 use crate::{
-    cli::{ConnectionArgs, FailArgs, OutputFormat},
+    cli::{ConnectionArgs, FailArgs},
     cluster::{
         AgentSpec, Capability, Chosen, Domain, NewAgent, TargetContainer, check_pod, ensure_agent,
         follow_end,
@@ -31,14 +31,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<Exit, Error> {
     let network = NetworkFault::new(Intent::from(args));
-    let kill = (!args.no_kill)
-        .then(|| Kill { image: args.agent.image.clone(), output: args.course.output });
-    fault::run(connection, &args.target, &args.course, Failure { network, kill }).await
+    let image = (!args.no_kill).then(|| args.agent.image.clone());
+    let failure = Failure { network, image, kill: None };
+    fault::run(connection, &args.target, &args.course, failure).await
 }
 
 /// A pod that is cut off, and whose containers are killed then.
 struct Failure {
     network: NetworkFault,
+    /// Of the agent that kills, if one is to.
+    image: Option<Image>,
     kill: Option<Kill>,
 }
 
@@ -46,7 +48,7 @@ struct Failure {
 #[derive(Clone)]
 struct Kill {
     image: Image,
-    output: OutputFormat,
+    board: Rc<Board>,
 }
 
 impl Wanted for Failure {
@@ -56,9 +58,10 @@ impl Wanted for Failure {
         Domain::Network
     }
 
-    async fn survey(&mut self, pods: &[Chosen], board: &Board) -> Result<(), Error> {
+    async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {
         self.network.survey(pods, board).await?;
-        let Some(kill) = &self.kill else { return Ok(()) };
+        let Some(image) = self.image.clone() else { return Ok(()) };
+        let kill = self.kill.insert(Kill { image, board: Rc::clone(board) });
         for at in pods {
             check_pod(&at.pod, Domain::Processes)?;
             for container in TargetContainer::all(&at.pod)? {
@@ -113,7 +116,8 @@ impl Kill {
         let (session, _) = ensure_agent(cluster, name, pod, &spec, &mut note).await?;
         let target = container.processes(None);
         let plan = SignalPlan { target, signal: Some(SignalName::KILL) };
-        signal::send(at, plan, session, self.output).await?;
+        let mut report = self.board.follow(cluster.namespace(), name);
+        signal::send(report.as_mut(), at, plan, session).await?;
         let fate = follow_end(cluster, name, container, Instant::now() + PATIENCE).await?;
         if fate.has_ended() {
             return Ok(());

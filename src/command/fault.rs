@@ -25,7 +25,7 @@ use super::{
     sweep,
 };
 use crate::{
-    cli::{ConnectionArgs, CourseArgs, OutputFormat, PodArgs},
+    cli::{ConnectionArgs, CourseArgs, PodArgs},
     cluster::{
         AgentContainer, AgentSpec, AgentState, Change, Chosen, Cluster, Domain, Following,
         Installed, NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, ensure_agent,
@@ -50,32 +50,28 @@ pub(super) async fn run(
 ) -> Result<Exit, Error> {
     let (call_off, called_off) = watch::channel(false);
     let mut interrupts = Interrupts::catch_with(called_off.clone())?;
-    let board = Board::new(course.output);
+    let board = Board::new(course.output.format.clone());
     let warm_up = course.warm_up.duration();
     let before = make_ready(connection, args, warm_up, true, &board, &mut wanted);
     // Until the plan has been sent nothing has to be reverted.
     let ready = tokio::select! {
         ready = Box::pin(before) => ready?,
         () = interrupts.next() => {
-            eprintln!("interrupted before anything was in force");
+            note("interrupted before anything was in force");
             return Ok(Exit::Interrupted);
         }
     };
     let mut all = Vec::new();
     for one in ready {
         let interrupts = Interrupts::catch_with(called_off.clone())?;
-        all.push(carry_out(one, course.output, interrupts));
+        all.push(carry_out(one, interrupts));
     }
     let call_off = args.fail_fast.then_some(call_off);
     follow_all(all, &board, call_off).await
 }
 
 /// One fault, from its agent to its end.
-async fn carry_out(
-    ready: Ready<Job>,
-    output: OutputFormat,
-    mut interrupts: Interrupts,
-) -> (Chosen, Result<Exit, Error>) {
+async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Result<Exit, Error>) {
     let Ready { at, deed, agent, report, way } = ready;
     let mut run = Run::new(&at, agent, deed, report);
     let outcome = match way {
@@ -91,11 +87,12 @@ async fn carry_out(
     let ended = run.job.container.take().filter(|_| run.job.ends_container);
     let outcome = match (outcome, ended) {
         (Ok(Exit::Done), Some(container)) => tokio::select! {
-            exit = Box::pin(outcome::watch(&at, &container, run.toll, output)) => exit,
+            exit = Box::pin(outcome::watch(run.report.as_mut(), &at, &container, run.toll)) => exit,
             () = interrupts.next() => Ok(Exit::Interrupted),
         },
         (outcome, _) => outcome,
     };
+    run.report.outcome(&outcome);
     (at, outcome)
 }
 
@@ -105,14 +102,20 @@ pub(super) async fn follow_all(
     board: &Rc<Board>,
     call_off: Option<watch::Sender<bool>>,
 ) -> Result<Exit, Error> {
-    let count = faults.len();
-    if count == 1 {
-        let only = faults.pop().map(Box::pin);
-        return match only {
-            Some(only) => only.await.1,
-            None => Ok(Exit::Done),
-        };
-    }
+    let outcome = match faults.len() {
+        1 => Box::pin(faults.remove(0)).await.1,
+        _ => follow_several(faults, board, call_off).await,
+    };
+    let exit = outcome.as_ref().map_or_else(|error| error.exit, |exit| *exit);
+    board.close(exit)?;
+    outcome
+}
+
+async fn follow_several(
+    faults: Vec<impl Future<Output = (Chosen, Result<Exit, Error>)>>,
+    board: &Rc<Board>,
+    call_off: Option<watch::Sender<bool>>,
+) -> Result<Exit, Error> {
     let mut faults: FuturesUnordered<_> = faults.into_iter().collect();
     let mut exits = Vec::new();
     let (mut pods, mut bad) = (BTreeSet::new(), BTreeSet::new());

@@ -7,10 +7,10 @@ use super::{
     start::{Aim, Ready, Wanted, Way, make_ready},
 };
 use crate::{
-    cli::{ConnectionArgs, InstallArgs, OutputFormat},
+    cli::{ConnectionArgs, InstallArgs},
     cluster::{AgentSpec, Chosen, Domain, agents},
     exit::{Error, Exit},
-    plan::Image,
+    plan::{Image, OutputFormat},
     report::Board,
 };
 

@@ -10,12 +10,12 @@ use super::{
     fault::follow_all,
     installed,
     interrupt::Interrupts,
-    note, print_line,
+    note,
     signal::Shot,
-    start::{Ready, make_ready},
+    start::{Ready, Way, make_ready},
 };
 use crate::{
-    cli::{ConnectionArgs, KillArgs, OutputFormat},
+    cli::{ConnectionArgs, KillArgs},
     cluster::{
         Capability, Chosen, Domain, Fate, Installed, Session, TargetContainer, check_pod,
         ensure_agent, follow_restart,
@@ -39,7 +39,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &KillArgs) -> Result<
     };
     outcome.unwrap_or_else(|| {
         let (done, wanted) = (done.get(), wanted.get());
-        eprintln!("interrupted after {done} of {wanted}; nothing has to be reverted");
+        note(&format!("interrupted after {done} of {wanted}; nothing has to be reverted"));
         Ok(Exit::Interrupted)
     })
 }
@@ -51,20 +51,16 @@ async fn all(
     done: &Cell<u32>,
     wanted: &Cell<u32>,
 ) -> Result<Exit, Error> {
-    let mut shot = Shot {
-        target: &args.target,
-        signal: args.signal,
-        capabilities: CAPABILITIES,
-        output: args.output,
-    };
-    let board = Board::new(args.output);
+    let mut shot = Shot { target: &args.target, signal: args.signal, capabilities: CAPABILITIES };
+    let board = Board::new(args.output.format.clone());
     let pods = &args.target.of.pod;
     let ready = make_ready(connection, pods, Duration::ZERO, false, &board, &mut shot).await?;
     wanted.set(args.times.get().saturating_mul(u32::try_from(ready.len()).unwrap_or(u32::MAX)));
     let shot = &shot;
-    let kills = ready.into_iter().map(|ready| async move {
-        let at = ready.at.clone();
-        let outcome = Box::pin(rounds(shot, args, ready, done)).await;
+    let kills = ready.into_iter().map(|Ready { at, deed, way, mut report, .. }| async move {
+        let rounds = rounds(shot, args, report.as_mut(), &at, deed, way, done);
+        let outcome = Box::pin(rounds).await;
+        report.outcome(&outcome);
         (at, outcome)
     });
     follow_all(kills.collect(), &board, None).await
@@ -73,22 +69,24 @@ async fn all(
 async fn rounds(
     shot: &Shot<'_>,
     args: &KillArgs,
-    ready: Ready<TargetContainer>,
+    report: &mut dyn Follow,
+    at: &Chosen,
+    mut container: TargetContainer,
+    way: Way,
     done: &Cell<u32>,
 ) -> Result<Exit, Error> {
-    let Ready { at, deed: mut container, way, mut report, .. } = ready;
-    let Chosen { cluster, name, .. } = &at;
+    let Chosen { cluster, name, .. } = at;
     let mut first = Some(way);
     for round in 1..=args.times.get() {
         let start = Instant::now();
         let deadline = start + Duration::from(args.timeout);
         let sent = if let Some(way) = first.take() {
-            shot.fire(&at, &container, way).await?
+            shot.fire(report, at, &container, way).await?
         } else {
-            let (pod, again) = aim(&at, &container.container.name, deadline).await?;
+            let (pod, again) = aim(at, &container.container.name, deadline).await?;
             container = again;
-            let session = agent(shot, &at, &pod, &container, report.as_mut()).await?;
-            shot.fire_by(&at, &container, session).await?
+            let session = agent(shot, at, &pod, &container, report).await?;
+            shot.fire_by(report, at, &container, session).await?
         };
         done.set(done.get() + 1);
         let last = round == args.times.get();
@@ -97,7 +95,7 @@ async fn rounds(
             let fate =
                 follow_restart(cluster, name, &container, Instant::now(), deadline, &mut note)
                     .await?;
-            tell(&at, args.output, &fate)?;
+            tell(report, at, &fate)?;
             check(name, args, &sent, &fate)?;
             if fate.stays_down && !last {
                 return Err(Error::new(
@@ -151,14 +149,11 @@ async fn aim(
 
 /// Says what became of a container.
 pub(super) fn tell(
+    report: &mut dyn Follow,
     Chosen { cluster, name, .. }: &Chosen,
-    output: OutputFormat,
     fate: &Fate,
 ) -> Result<(), Error> {
-    match output {
-        OutputFormat::Json => print_line(&json::fate(cluster.namespace(), name, fate)),
-        OutputFormat::Text => print_line(&text::fate(name, fate)),
-    }
+    report.tell(text::fate(name, fate), &json::fate(cluster.namespace(), name, fate))
 }
 
 /// Whether it has ended, and is ready again.

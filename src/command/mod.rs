@@ -34,11 +34,14 @@ use crate::{
     cluster::Session,
     exit::{Error, Exit},
     plan::PodName,
-    report::Follow,
+    report::{Follow, be_quiet, say},
 };
 
 /// Carries out one invocation.
 pub async fn run(cli: Cli) -> Result<Exit, Error> {
+    if cli.speech.quiet {
+        be_quiet();
+    }
     let connection = &cli.connection;
     match &cli.command {
         Command::Install(args) => install::run(connection, args).await,
@@ -79,5 +82,5 @@ fn installed(report: &mut dyn Follow, name: &PodName, session: &Session) {
 
 /// Something worth a line, that is not data.
 fn note(text: &str) {
-    eprintln!("{text}");
+    say(text);
 }

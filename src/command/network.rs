@@ -1,6 +1,6 @@
 //! Faults of the network: what they come to in a pod.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
 
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{Cidr, FaultId, Request, RunTime, Traffic};
@@ -50,7 +50,7 @@ impl Wanted for NetworkFault {
         Some(self.intent.plan.running_time)
     }
 
-    async fn survey(&mut self, pods: &[Chosen], board: &Board) -> Result<(), Error> {
+    async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {
         let Intent { followed, plan, .. } = &self.intent;
         if followed.is_empty() {
             return Ok(());

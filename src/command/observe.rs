@@ -14,9 +14,10 @@ use super::{
     sweep,
 };
 use crate::{
-    cli::{ConnectionArgs, ContainerArgs, ObserveArgs, OutputFormat},
+    cli::{ConnectionArgs, ContainerArgs, ObserveArgs},
     cluster::{Chosen, Domain, Session, SessionError, TargetContainer, ensure_agent},
     exit::{Error, Exit},
+    plan::OutputFormat,
     report::{
         Board,
         metrics::{self, Place},

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::{kill, note};
 use crate::{
-    cli::OutputFormat,
     cluster::{Chosen, TargetContainer, follow_restart},
     exit::{Error, Exit},
+    report::Follow,
 };
 
 /// How long the kubelet may take to say that a container has ended.
@@ -30,16 +30,16 @@ pub(super) enum Toll {
 
 /// Tells by the kubelet's word what has come of it. Where another process was killed than its main one, it goes on.
 pub(super) async fn watch(
+    report: &mut dyn Follow,
     at: &Chosen,
     container: &TargetContainer,
     toll: Toll,
-    output: OutputFormat,
 ) -> Result<Exit, Error> {
     let since = Instant::now();
     let patience = if toll == Toll::Container { RESTART_PATIENCE } else { END_PATIENCE };
     let (cluster, name) = (&at.cluster, &at.name);
     let fate = follow_restart(cluster, name, container, since, since + patience, &mut note).await?;
-    kill::tell(at, output, &fate)?;
+    kill::tell(report, at, &fate)?;
     if fate.has_ended() || toll != Toll::Nobody {
         return Ok(Exit::Done);
     }

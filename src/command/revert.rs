@@ -4,7 +4,7 @@ use pod_chaos_protocol::Event;
 
 use super::{fault::together, note, print_line, start, start::all, sweep};
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, PickArgs, RevertArgs},
+    cli::{ConnectionArgs, PickArgs, RevertArgs},
     cluster::{
         AgentContainer, AgentSpec, Chosen, Cluster, Role, Session, agents, ensure_agent, find,
         reach_agent,
@@ -16,32 +16,30 @@ use crate::{
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Result<Exit, Error> {
     let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
-    let pods = chosen(&cluster, &args.pick, args.output).await?;
+    let board = Board::new(args.output.format.clone());
+    let pods = chosen(&cluster, &args.pick, &board).await?;
     let reverted = all(pods.iter().map(revert)).await;
     let mut exits = Vec::new();
     for (Chosen { cluster, name, .. }, events) in pods.iter().zip(reverted) {
-        match events {
-            Ok(events) => {
-                for event in &events {
-                    match args.output {
-                        OutputFormat::Json => {
-                            print_line(&json::event(cluster.namespace(), name, event))?;
-                        }
-                        OutputFormat::Text if matches!(event, Event::Status { .. }) => {}
-                        OutputFormat::Text => print_line(&text::event(name, event))?,
-                    }
-                    if !sweep::is_clean(event) {
-                        exits.push(Exit::NotClean);
-                    }
-                }
-                if args.output == OutputFormat::Text && events.len() == 1 {
-                    print_line(&format!("pod/{name} clean: nothing to revert"))?;
-                }
+        let namespace = cluster.namespace();
+        let mut report = board.follow(namespace, name);
+        let outcome = events.and_then(|events| {
+            // The last one only says what is left.
+            for event in events.iter().filter(|event| !matches!(event, Event::Status { .. })) {
+                report.tell(text::event(name, event), &json::event(namespace, name, event))?;
             }
-            Err(error) => exits.push(error.in_pod(name).print()),
-        }
+            if events.len() == 1 && args.output.format.is_text() {
+                print_line(&format!("pod/{name} clean: nothing to revert"))?;
+            }
+            let clean = events.iter().all(sweep::is_clean);
+            Ok(if clean { Exit::Done } else { Exit::NotClean })
+        });
+        report.outcome(&outcome);
+        exits.push(outcome.unwrap_or_else(|error| error.in_pod(name).print()));
     }
-    Ok(together(&exits))
+    let exit = together(&exits);
+    board.close(exit)?;
+    Ok(exit)
 }
 
 /// A pod whose network agents have all died may still hold what they left: it gets a new one. What the others
@@ -81,12 +79,12 @@ fn is_network(agent: &AgentContainer) -> bool {
 pub(super) async fn chosen(
     cluster: &Cluster,
     args: &PickArgs,
-    output: OutputFormat,
+    board: &Board,
 ) -> Result<Vec<Chosen>, Error> {
     let selection = Selection::try_from(args)
         .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     if !selection.is_open() {
-        return start::choose(cluster, &selection, &Board::new(output)).await;
+        return start::choose(cluster, &selection, board).await;
     }
     let mut pods = find(cluster, &selection).await?;
     pods.retain(|one| !agents(&one.pod).is_empty());

@@ -6,20 +6,20 @@ use pod_chaos_protocol::{Event, ProcessSignal, Request, SignalName, SignalPlan};
 use super::{
     fault::follow_all,
     interrupt::Interrupts,
-    note, print_line, process,
+    note, process,
     start::{Aim, Ready, Wanted, Way, make_ready},
     sweep,
 };
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, ProcessArgs, SignalArgs},
+    cli::{ConnectionArgs, ProcessArgs, SignalArgs},
     cluster::{AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer},
     exit::{Error, Exit},
-    report::{Board, json, text},
+    report::{Board, Follow},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Result<Exit, Error> {
     let mut interrupts = Interrupts::catch()?;
-    let board = Board::new(args.output);
+    let board = Board::new(args.output.format.clone());
     let sent = async {
         let mut shot = Shot {
             target: &args.target,
@@ -29,7 +29,6 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
                 SignalName::KILL => &[Capability::SysPtrace, Capability::Kill],
                 _ => &[Capability::Kill],
             },
-            output: args.output,
         };
         let (pods, at_once) = (&args.target.of.pod, std::time::Duration::ZERO);
         let ready = make_ready(connection, pods, at_once, false, &board, &mut shot).await?;
@@ -37,16 +36,17 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
             note("note: what is stopped so goes on at SIGCONT only; `pause` ends by itself");
         }
         let shot = &shot;
-        let fired = ready.into_iter().map(|Ready { at, deed, way, .. }| async move {
-            let sent = shot.fire(&at, &deed, way).await;
-            (at, sent.map(|_| Exit::Done))
+        let fired = ready.into_iter().map(|Ready { at, deed, way, mut report, .. }| async move {
+            let sent = shot.fire(report.as_mut(), &at, &deed, way).await.map(|_| Exit::Done);
+            report.outcome(&sent);
+            (at, sent)
         });
         follow_all(fired.collect(), &board, None).await
     };
     tokio::select! {
         sent = Box::pin(sent) => sent,
         () = interrupts.next() => {
-            eprintln!("interrupted; whether the signal was sent is not known");
+            note("interrupted; whether the signal was sent is not known");
             Ok(Exit::Interrupted)
         }
     }
@@ -58,7 +58,6 @@ pub(super) struct Shot<'a> {
     pub signal: Option<SignalName>,
     /// What an agent needs for it where the processes are another user's.
     pub capabilities: &'a [Capability],
-    pub output: OutputFormat,
 }
 
 impl Wanted for Shot<'_> {
@@ -91,6 +90,7 @@ impl Shot<'_> {
     /// Sends it by an agent that answers, and says to whom.
     pub async fn fire(
         &self,
+        report: &mut dyn Follow,
         at: &Chosen,
         container: &TargetContainer,
         way: Way,
@@ -98,35 +98,36 @@ impl Shot<'_> {
         let Way::Session(session) = way else {
             return Err(Error::internal("sending a signal", "no agent answers"));
         };
-        self.fire_by(at, container, *session).await
+        self.fire_by(report, at, container, *session).await
     }
 
     /// The same.
     pub async fn fire_by(
         &self,
+        report: &mut dyn Follow,
         at: &Chosen,
         container: &TargetContainer,
         session: Session,
     ) -> Result<Vec<ProcessSignal>, Error> {
         let matching = self.target.matching.clone();
         let plan = SignalPlan { target: container.processes(matching), signal: self.signal };
-        send(at, plan, session, self.output).await
+        send(report, at, plan, session).await
     }
 }
 
 /// Has an agent send a signal, and says to whom.
 pub(super) async fn send(
+    report: &mut dyn Follow,
     at: &Chosen,
     plan: SignalPlan,
     mut session: Session,
-    output: OutputFormat,
 ) -> Result<Vec<ProcessSignal>, Error> {
     session.send(&Request::Signal { plan }).await?;
     let mut sent = Vec::new();
     loop {
         match session.answer().await {
             Ok(event @ Event::Signals { .. }) => {
-                tell(at, output, &event)?;
+                report.event(&event)?;
                 if let Event::Signals { signals } = event {
                     sent = signals;
                 }
@@ -139,13 +140,5 @@ pub(super) async fn send(
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-fn tell(at: &Chosen, output: OutputFormat, event: &Event) -> Result<(), Error> {
-    let Chosen { cluster, name, .. } = at;
-    match output {
-        OutputFormat::Json => print_line(&json::event(cluster.namespace(), name, event)),
-        OutputFormat::Text => print_line(&text::event(name, event)),
     }
 }

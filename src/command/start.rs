@@ -16,15 +16,15 @@ use tokio::time::{Instant, sleep};
 
 use super::{installed, print_line};
 use crate::{
-    cli::{ConnectionArgs, DryRun, OutputFormat, PickArgs, PodArgs},
+    cli::{ConnectionArgs, DryRun, PickArgs, PodArgs},
     cluster::{
         AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, Limits, NewAgent,
         Safety, Session, SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent,
         reach_agent, select,
     },
     exit::{Error, Exit},
-    plan::Selection,
-    report::{Board, Follow},
+    plan::{OutputFormat, Selection},
+    report::{Board, Follow, document},
 };
 
 /// Pods whose names are told when they are chosen.
@@ -46,7 +46,7 @@ pub(super) trait Wanted {
     }
 
     /// Finds out what is the same for several pods.
-    async fn survey(&mut self, _: &[Chosen], _: &Board) -> Result<(), Error> {
+    async fn survey(&mut self, _: &[Chosen], _: &Rc<Board>) -> Result<(), Error> {
         Ok(())
     }
 
@@ -187,13 +187,10 @@ pub(super) async fn confirm(args: &PodArgs, pods: usize) -> Result<(), Error> {
 
 fn announce(choice: &Choice, board: &Board) -> Result<(), Error> {
     let Choice { pods, of, mode, seed } = choice;
-    if board.output == OutputFormat::Json {
-        let keys: Vec<_> = pods.iter().map(Chosen::key).collect();
-        let line = json!({
-            "event": "chosen", "mode": mode.to_string(), "seed": seed, "of": of, "pods": keys,
-        });
-        return print_line(&line);
-    }
+    let keys: Vec<_> = pods.iter().map(Chosen::key).collect();
+    let event = json!({
+        "event": "chosen", "mode": mode.to_string(), "seed": seed, "of": of, "pods": keys,
+    });
     let namespace = pods.first().map(|one| one.cluster.namespace());
     let alike = pods.iter().all(|one| Some(one.cluster.namespace()) == namespace);
     let name = |one: &Chosen| if alike { one.name.to_string() } else { one.key() };
@@ -206,8 +203,8 @@ fn announce(choice: &Choice, board: &Board) -> Result<(), Error> {
         None => String::new(),
     };
     let plural = if pods.len() == 1 && *of == 1 { "" } else { "s" };
-    board.note(&format!("chosen: {}{how} pod{plural}: {names}", pods.len()));
-    Ok(())
+    let text = format!("chosen: {}{how} pod{plural}: {names}", pods.len());
+    board.tell_of_all(&text, &event)
 }
 
 /// Chooses the pods, looks what speaks against it in any of them, and has an agent in each that answers. Until it has
@@ -330,7 +327,13 @@ fn dry_run<D>(units: &[Unit<D>], board: &Board) -> Error {
         let Chosen { cluster, name, .. } = &unit.at;
         match &unit.way {
             Some(Way::NewAgent(agent)) => {
-                if let Err(error) = print_line(&agent.patch(cluster)) {
+                let separator = match board.output {
+                    OutputFormat::Yaml => print_line(&"---"),
+                    _ => Ok(()),
+                };
+                let patch = agent.patch(cluster);
+                let print = || document::print(&board.output, &patch, [name.as_str()]);
+                if let Err(error) = separator.and_then(|()| print()) {
                     return error;
                 }
             }

@@ -2,21 +2,20 @@
 
 use std::io::{Write as _, stdout};
 
-use super::{print_line, start::all, sweep};
+use super::{note, start::all, sweep};
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, StatusArgs},
+    cli::{ConnectionArgs, StatusArgs},
     cluster::Cluster,
     command::revert::{chosen, reach_any},
     exit::{Error, Exit},
-    plan::StatusFormat,
-    report::{Place, json, text},
+    plan::OutputFormat,
+    report::{Board, Place, document, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Result<Exit, Error> {
     let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
-    let as_data = !matches!(args.output, StatusFormat::Text | StatusFormat::Wide);
-    let lines = if as_data { OutputFormat::Json } else { OutputFormat::Text };
-    let pods = chosen(&cluster, &args.pick, lines).await?;
+    // It is not the choice that is to be read.
+    let pods = chosen(&cluster, &args.pick, &Board::new(OutputFormat::Text)).await?;
     let read = all(pods.iter().map(|at| async move {
         let told = async {
             match reach_any(at).await? {
@@ -34,7 +33,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
                 let place = Place::of(at);
                 rows.extend(faults.into_iter().map(|fault| (place.clone(), fault)));
             }
-            Ok(None) => eprintln!("pod/{} has no agent that runs", at.name),
+            Ok(None) => note(&format!("pod/{} has no agent that runs", at.name)),
             Err(error) => {
                 error.print();
                 failed = true;
@@ -42,24 +41,19 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
         }
     }
     let everywhere = args.pick.conditions.all_namespaces;
-    match &args.output {
-        StatusFormat::Json => print_line(&json::status(&rows))?,
-        StatusFormat::Yaml => {
-            let text = serde_saphyr::to_string(&json::status(&rows));
-            let text = text.map_err(|error| Error::internal("writing YAML", error))?;
-            write!(stdout(), "{text}")?;
-        }
-        StatusFormat::Path(path) => print_line(&path.find(&json::status(&rows)))?,
-        StatusFormat::Name => {
-            let mut names: Vec<_> = rows.iter().map(|(place, _)| &place.name).collect();
-            names.dedup();
-            for name in names {
-                print_line(&format_args!("pod/{name}"))?;
+    match &args.output.format {
+        format @ (OutputFormat::Text | OutputFormat::Wide) => {
+            let wide = *format == OutputFormat::Wide;
+            if rows.is_empty() {
+                note("no fault is in force");
+            } else {
+                write!(stdout(), "{}", text::status(&rows, everywhere || wide, wide))?;
             }
         }
-        _ if rows.is_empty() => eprintln!("no fault is in force"),
-        StatusFormat::Wide => write!(stdout(), "{}", text::status(&rows, true, true))?,
-        StatusFormat::Text => write!(stdout(), "{}", text::status(&rows, everywhere, false))?,
+        format => {
+            let pods = rows.iter().map(|(place, _)| place.name.as_str());
+            document::print(format, &json::status(&rows), pods)?;
+        }
     }
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }

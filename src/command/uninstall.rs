@@ -9,10 +9,10 @@ use super::{
     sweep,
 };
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, UninstallArgs},
+    cli::{ConnectionArgs, UninstallArgs},
     cluster::{AgentContainer, Chosen, Cluster, Session, SessionError, agents, reach_agent},
     exit::{Error, Exit},
-    plan::PodName,
+    plan::{OutputFormat, PodName},
     report::{Board, text},
 };
 

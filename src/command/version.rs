@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    cli::{ConnectionArgs, OutputFormat, VersionArgs},
+    cli::{ConnectionArgs, VersionArgs},
     cluster::{AgentState, Cluster, Session, SessionError, agents},
     exit::{Error, Exit},
-    plan::PodName,
+    plan::{OutputFormat, PodName},
+    report::{document, say},
 };
 
 /// The plugin's own version.
@@ -26,21 +27,21 @@ struct AgentVersion {
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Result<Exit, Error> {
     let Some(pod) = &args.pod else {
-        print(args.output, None)?;
+        print(&args.output.format, None)?;
         return Ok(Exit::Done);
     };
     let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
     let (found, exit) = ask(&cluster, pod).await?;
-    print(args.output, Some((pod, &found)))?;
+    print(&args.output.format, Some((pod, &found)))?;
     let foreign: Vec<_> = found.iter().filter_map(difference).collect();
     for difference in &foreign {
-        eprintln!("warning: pod/{pod}: {difference}");
+        say(format_args!("warning: pod/{pod}: {difference}"));
     }
     if !foreign.is_empty() {
         let flags = cluster.flags(pod);
-        eprintln!(
+        say(format_args!(
             "hint: `kubectl pod-chaos uninstall {flags}` lets them exit; the next fault brings a new one"
-        );
+        ));
     }
     Ok(exit)
 }
@@ -84,10 +85,10 @@ fn difference(agent: &AgentVersion) -> Option<String> {
     })
 }
 
-fn print(output: OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Result<(), Error> {
+fn print(format: &OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Result<(), Error> {
     let platform = platform();
     let mut out = stdout();
-    if output == OutputFormat::Json {
+    if !format.is_text() {
         let mut document = json!({
             "client": {"version": VERSION, "protocol": PROTOCOL, "platform": platform},
         });
@@ -95,8 +96,7 @@ fn print(output: OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Re
             document["pod"] = json!(pod.as_str());
             document["agents"] = json!(agents);
         }
-        writeln!(out, "{document}")?;
-        return Ok(());
+        return document::print(format, &document, found.map(|(pod, _)| pod.as_str()));
     }
     writeln!(out, "client v{VERSION}, protocol {PROTOCOL}, {platform}")?;
     let Some((pod, agents)) = found else { return Ok(()) };
@@ -104,7 +104,7 @@ fn print(output: OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Re
         writeln!(out, "pod/{pod} agent v{version}, protocol {protocol}, {container}")?;
     }
     if agents.is_empty() {
-        eprintln!("pod/{pod} has no agent that runs");
+        say(format_args!("pod/{pod} has no agent that runs"));
     }
     Ok(())
 }

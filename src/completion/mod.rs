@@ -27,7 +27,11 @@ use self::{
     lookup::{Lookup, What},
     words::Words,
 };
-use crate::{cli::Cli, exit::Exit};
+use crate::{
+    cli::{Cli, OUTPUT},
+    exit::Exit,
+    plan::OutputFormat,
+};
 
 /// The name that kubectl looks for on the PATH.
 const NAME: &str = "kubectl_complete-pod_chaos";
@@ -99,8 +103,8 @@ fn completed(command: Command, lookup: &Lookup) -> Command {
 
 /// What the values of a flag are the names of.
 fn offered(arg: &Arg) -> Option<What> {
-    if arg.get_id() == "status_output" {
-        return Some(What::These(&["text", "wide", "json", "yaml", "name", "jsonpath="]));
+    if arg.get_id() == OUTPUT {
+        return Some(What::These(&OutputFormat::NAMES));
     }
     Some(match arg.get_long()? {
         "pod" => What::Pods,

@@ -3,23 +3,33 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
-    io::{IsTerminal as _, stderr},
+    io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout},
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
 
-use super::{Follow, progress::Progress};
-use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+use super::{
+    Follow, document,
+    progress::Progress,
+    speech::{is_quiet, say},
+};
+use crate::{
+    exit::{Error, Exit},
+    plan::{OutputFormat, PodName},
+};
 
 /// More pods than these share a bar.
 const BARS: usize = 8;
 
 /// All that is told on the way.
 pub struct Board {
-    /// How events are printed.
+    /// How data is printed.
     pub output: OutputFormat,
+    /// What became of each: its latest event of every kind.
+    results: RefCell<Vec<Map<String, Value>>>,
     /// On stderr; hidden where that is no terminal.
     bars: MultiProgress,
     /// Whether that is one.
@@ -40,11 +50,12 @@ pub struct Board {
 impl Board {
     /// Nothing is shown yet.
     pub fn new(output: OutputFormat) -> Rc<Self> {
-        let terminal = stderr().is_terminal();
+        let terminal = stderr().is_terminal() && !is_quiet();
         let target =
             if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Rc::new(Self {
             output,
+            results: RefCell::default(),
             bars: MultiProgress::with_draw_target(target),
             terminal,
             faults: Cell::new(1),
@@ -69,14 +80,84 @@ impl Board {
 
     /// The follower of one fault.
     pub fn follow(self: &Rc<Self>, namespace: &str, name: &PodName) -> Box<dyn Follow> {
-        Box::new(Progress::new(Rc::clone(self), namespace, name))
+        let mut results = self.results.borrow_mut();
+        let Value::Object(place) = json!({"namespace": namespace, "pod": name.as_str()}) else {
+            unreachable!("it is written as an object")
+        };
+        results.push(place);
+        Box::new(Progress::new(Rc::clone(self), results.len() - 1, namespace, name))
+    }
+
+    /// Something that is about all of them.
+    pub fn tell_of_all(&self, text: &str, event: &Value) -> Result<(), Error> {
+        if self.output == OutputFormat::Json {
+            return self.line(event);
+        }
+        self.note(text);
+        Ok(())
+    }
+
+    /// An event, of which a person reads that line.
+    pub(super) fn tell(
+        &self,
+        result: usize,
+        text: Option<String>,
+        event: &Value,
+    ) -> Result<(), Error> {
+        if let (Some(kind), Some(all)) = (event["event"].as_str(), event.as_object()) {
+            let own = ["event", "namespace", "pod"];
+            let all = all.iter().filter(|(key, _)| !own.contains(&key.as_str()));
+            let all = all.map(|(key, value)| (key.clone(), value.clone())).collect();
+            self.results.borrow_mut()[result].insert(kind.to_owned(), Value::Object(all));
+        }
+        match (&self.output, text) {
+            (OutputFormat::Text | OutputFormat::Wide, Some(text)) => self.line(&text),
+            (OutputFormat::Json, _) => self.line(event),
+            _ => Ok(()),
+        }
+    }
+
+    /// What one has come to.
+    pub(super) fn outcome(&self, result: usize, outcome: &Result<Exit, Error>) {
+        let (exit, errors) = match outcome {
+            Ok(exit) => (exit, &[][..]),
+            Err(error) => (&error.exit, &error.messages[..]),
+        };
+        let mut results = self.results.borrow_mut();
+        results[result].insert("result".to_owned(), json!(exit));
+        if !errors.is_empty() {
+            results[result].insert("errors".to_owned(), json!(errors));
+        }
+    }
+
+    /// What it has come to, all in all, for those who do not read sentences.
+    pub fn close(&self, exit: Exit) -> Result<(), Error> {
+        if self.output.is_text() {
+            return Ok(());
+        }
+        let results = self.results.take();
+        let report = json!({"event": "report", "result": exit, "results": results});
+        let pods = results.iter().filter_map(|one| one["pod"].as_str());
+        match self.above(|| document::print(&self.output, &report, pods)) {
+            // What has become of it counts, whoever reads of it.
+            Err(error) if error.exit == Exit::Done => Ok(()),
+            printed => printed,
+        }
+    }
+
+    /// Prints a line of data. The fault goes on when nobody reads it any more.
+    fn line(&self, line: &dyn std::fmt::Display) -> Result<(), Error> {
+        match self.above(|| writeln!(stdout(), "{line}")) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Something worth a line, that is not data. What is about all pods is said once.
     pub fn note(&self, text: &str) {
         let about_all = !text.starts_with("pod/") && self.faults.get() > 1;
         if !about_all || self.said.borrow_mut().insert(text.to_owned()) {
-            self.above(|| eprintln!("{text}"));
+            self.above(|| say(text));
         }
     }
 

@@ -1,20 +1,28 @@
 //! What a person or a program reads: data on stdout, everything else on stderr.
 
 mod board;
+pub mod document;
 pub mod expectation;
 pub mod json;
 pub mod metrics;
 mod progress;
 pub mod prometheus;
+mod speech;
 pub mod text;
 
 use std::time::Duration;
 
 use pod_chaos_protocol::{Event, FaultId, FaultState, FaultStatus, ProcessStatus};
+use serde_json::Value;
 
 pub use board::Board;
+pub use speech::{be_quiet, say};
 
-use crate::{cluster::Chosen, exit::Error, plan::PodName};
+use crate::{
+    cluster::Chosen,
+    exit::{Error, Exit},
+    plan::PodName,
+};
 
 /// Where a pod is, and its name.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ impl Told {
     }
 }
 
-/// Follows one fault on one pod.
+/// Follows one fault on one pod. Whoever reads what it prints, and goes, does not stop the fault.
 pub trait Follow {
     /// Something worth a line, that is not data.
     fn note(&mut self, text: &str);
@@ -70,6 +78,10 @@ pub trait Follow {
     fn warming_up(&mut self, left: Duration, of: Duration);
     /// The agent said something.
     fn event(&mut self, event: &Event) -> Result<(), Error>;
+    /// Something else happened: as a line for people, and as an event of [`json`].
+    fn tell(&mut self, text: String, event: &Value) -> Result<(), Error>;
+    /// What it has come to.
+    fn outcome(&mut self, outcome: &Result<Exit, Error>);
     /// Time passes.
     fn time_left(&mut self, left: Duration);
     /// The plugin goes, the fault stays until `ender` ends it; `flags` name its pod.

@@ -1,20 +1,22 @@
 //! A progress bar where a person looks, lines where a program does.
 
-use std::{
-    io::{Write as _, stdout},
-    rc::Rc,
-    time::Duration,
-};
+use std::{rc::Rc, time::Duration};
 
 use indicatif::ProgressBar;
 use pod_chaos_protocol::Event;
+use serde_json::Value;
 
-use super::{Board, Follow, board, json, text};
-use crate::{cli::OutputFormat, exit::Error, plan::PodName};
+use super::{Board, Follow, board, json, say, text};
+use crate::{
+    exit::{Error, Exit},
+    plan::PodName,
+};
 
 /// The follower of one fault.
 pub struct Progress {
     board: Rc<Board>,
+    /// Which of the board's results is its own.
+    result: usize,
     namespace: String,
     name: PodName,
     bar: ProgressBar,
@@ -29,12 +31,12 @@ pub struct Progress {
 
 impl Progress {
     /// Nothing is shown yet.
-    pub(super) fn new(board: Rc<Board>, namespace: &str, name: &PodName) -> Self {
+    pub(super) fn new(board: Rc<Board>, result: usize, namespace: &str, name: &PodName) -> Self {
         let bar = board::new_bar();
         bar.set_prefix(format!("pod/{name}"));
         let (namespace, name) = (namespace.to_owned(), name.clone());
         let length = Duration::ZERO;
-        Self { board, namespace, name, bar, length, shown: false, own: true, hit: None }
+        Self { board, result, namespace, name, bar, length, shown: false, own: true, hit: None }
     }
 
     fn show(&mut self, left: Duration, of: Duration, message: String) {
@@ -57,19 +59,13 @@ impl Progress {
             line
         }
     }
-
-    /// Prints above the bar.
-    fn line(&self, print: impl FnOnce() -> std::io::Result<()>) -> Result<(), Error> {
-        self.board.above(print)?;
-        Ok(())
-    }
 }
 
 impl Follow for Progress {
     fn note(&mut self, note: &str) {
         match self.placed(note.to_owned()) {
             placed if placed == note => self.board.note(note),
-            placed => self.board.above(|| eprintln!("{placed}")),
+            placed => self.board.above(|| say(placed)),
         }
     }
 
@@ -117,6 +113,14 @@ impl Follow for Progress {
         Ok(())
     }
 
+    fn tell(&mut self, text: String, event: &Value) -> Result<(), Error> {
+        self.board.tell(self.result, Some(self.placed(text)), event)
+    }
+
+    fn outcome(&mut self, outcome: &Result<Exit, Error>) {
+        self.board.outcome(self.result, outcome);
+    }
+
     fn time_left(&mut self, left: Duration) {
         let hit = self.hit.as_ref().map_or(String::new(), |hit| format!(", {hit}"));
         self.show(left, self.length, time_left(left) + &hit);
@@ -124,7 +128,7 @@ impl Follow for Progress {
 
     fn detached(&mut self, ender: &str, remaining_ms: u64, flags: &str) {
         self.finish();
-        if self.board.output == OutputFormat::Text {
+        if self.board.output.is_text() {
             self.note(&format!(
                 "detached: {ender} ends it in {} s; `kubectl pod-chaos revert {flags}` ends it now",
                 remaining_ms.div_ceil(1000)
@@ -139,42 +143,36 @@ impl Follow for Progress {
 
 impl Progress {
     fn print(&mut self, event: &Event) -> Result<(), Error> {
-        match (self.board.output, event) {
-            (OutputFormat::Json, event) => {
-                let value = json::event(&self.namespace, &self.name, event);
-                self.line(|| writeln!(stdout(), "{value}"))
-            }
+        let line = match event {
             // Said by the error that ends the invocation; shown beside the bar, and at the end.
-            (
-                OutputFormat::Text,
-                Event::Failed { .. } | Event::Status { .. } | Event::Calls { .. },
-            ) => Ok(()),
-            (
-                OutputFormat::Text,
-                Event::Probed { .. }
-                | Event::Replaced { .. }
-                | Event::Found { .. }
-                | Event::Retargeted { .. }
-                | Event::Kept { .. },
-            ) => {
-                let line = text::event(&self.name, event);
-                self.note(&line);
-                Ok(())
+            Event::Failed { .. } | Event::Status { .. } | Event::Calls { .. } => None,
+            Event::Probed { .. }
+            | Event::Replaced { .. }
+            | Event::Found { .. }
+            | Event::Retargeted { .. }
+            | Event::Kept { .. } => {
+                self.note_of(&text::event(&self.name, event));
+                None
             }
-            (OutputFormat::Text, event) => {
-                let line = self.placed(text::event(&self.name, event));
-                self.line(|| writeln!(stdout(), "{line}"))?;
-                match event {
-                    Event::Ended { packets: Some(0), .. } => {
-                        self.note("warning: no packet that was to be hit came by meanwhile");
-                    }
-                    Event::Ended { calls: Some(calls), .. } if calls.total().1 == 0 => {
-                        self.note("warning: no call that was to be hit was made meanwhile");
-                    }
-                    _ => {}
-                }
-                Ok(())
+            _ => Some(self.placed(text::event(&self.name, event))),
+        };
+        self.board.tell(self.result, line, &json::event(&self.namespace, &self.name, event))?;
+        match event {
+            Event::Ended { packets: Some(0), .. } => {
+                self.note_of("warning: no packet that was to be hit came by meanwhile");
             }
+            Event::Ended { calls: Some(calls), .. } if calls.total().1 == 0 => {
+                self.note_of("warning: no call that was to be hit was made meanwhile");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is in the event already, for those who do not read it.
+    fn note_of(&mut self, event: &str) {
+        if self.board.output.is_text() {
+            self.note(event);
         }
     }
 }

@@ -65,7 +65,8 @@ pub fn a_deleted_pod_has_a_successor(lab: &Lab) -> Result<(), Failed> {
     let after = pods(&space, "web")?;
     let [(successor, uid)] = &after[..] else { return Err(format!("{after:?}").into()) };
     check!(*uid != before[0].1, "it is the same pod");
-    let said: Value = serde_json::from_slice(&gone.stdout)?;
+    let said = String::from_utf8_lossy(&gone.stdout).into_owned();
+    let said: Value = serde_json::from_str(said.lines().next().unwrap_or_default())?;
     check!(said["by"] == "deletion" && said["successor"] == **successor, "{said}");
     let ready = ["wait", "--for=condition=Ready", "-n", &space.name, "--timeout=0s"];
     let ready = kubectl(&[&ready[..], &[&format!("pod/{successor}")]].concat());

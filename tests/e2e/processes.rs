@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    process::Command,
+    process::{Command, Output},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -45,6 +45,13 @@ fn is_free(lab: &Lab, pid: &str) -> Outcome<bool> {
 fn answers(pod: &Pod) -> Outcome<bool> {
     let url = format!("http://{}/", pod.address()?);
     Ok(Command::new("curl").args(["-sf", "-m", "1", "-o", "/dev/null", &url]).status()?.success())
+}
+
+/// What the plugin says became of a container.
+fn fate(output: &Output) -> Outcome<Value> {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.lines().find(|line| line.contains(r#""event":"fate""#));
+    Ok(serde_json::from_str(line.ok_or_else(|| text(output))?)?)
 }
 
 /// The newest agent for processes, by its container.
@@ -209,9 +216,7 @@ pub fn a_signal_does_what_the_app_makes_of_it(lab: &Lab) -> Result<(), Failed> {
     check!(answers(&pod)? && restarts(&pod.read()?) == Some(0), "nginx was restarted");
     let output = space.plugin(&["kill", "-p", "nginx", "-o", "json"]);
     check!(output.status.success(), "{}", text(&output));
-    let last =
-        String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
-    let fate: Value = serde_json::from_str(&last)?;
+    let fate = fate(&output)?;
     check!(fate["exit-code"] == 0 && fate["restarts-after"] == 1, "{fate}");
     check!(fate["ready-after-ms"].is_u64(), "{fate}");
     check!(last_exit_code(&pod)? == Some(0) && answers(&pod)?, "{}", pod.read()?);
@@ -473,9 +478,7 @@ pub fn who_lacks_memory_is_killed_and_comes_back(lab: &Lab) -> Result<(), Failed
     let pod = space.pod("app", &json!({"spec": {"containers": [container]}}))?;
     let output = space.plugin(&["burn", "memory", "-p", "app", "--oom", "-r", "30", "-o", "json"]);
     check!(output.status.success(), "{}", text(&output));
-    let last =
-        String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
-    let fate: Value = serde_json::from_str(&last)?;
+    let fate = fate(&output)?;
     check!(fate["reason"] == "OOMKilled" && fate["restarts-after"] == 1, "{}", text(&output));
     let pod = pod.read()?;
     let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];

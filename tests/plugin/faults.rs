@@ -85,7 +85,7 @@ pub fn good(request: &Request) -> Vec<Line> {
     }
 }
 
-fn serve(says: Says) -> FakeApi {
+pub fn serve(says: Says) -> FakeApi {
     FakeApi::serve(Scenario { pod: Some(WARM()), agent: Agent::Says(says), ..Scenario::default() })
 }
 
@@ -338,8 +338,8 @@ fn json_is_one_line_an_event() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["probed", "in-force", "ended"]);
-    assert!(lines.iter().all(|line| line["pod"] == "web" && line["namespace"] == "default"));
+    assert_eq!(events, ["probed", "in-force", "ended", "report"]);
+    assert!(lines[..3].iter().all(|line| line["pod"] == "web" && line["namespace"] == "default"));
 }
 
 /// `script` gives it a terminal; a bar that begins a new line for each step is no bar.

@@ -17,6 +17,7 @@ mod image;
 #[cfg(unix)]
 mod krew;
 mod many;
+mod output;
 mod packaging;
 mod processes;
 mod rbac;

@@ -113,7 +113,7 @@ fn one_fails(request: &Request, asked: &AtomicU32) -> bool {
     matches!(request, Request::Apply { .. }) && asked.fetch_add(1, Ordering::Relaxed) == 1
 }
 
-fn refusal() -> Vec<crate::fake_api::Line> {
+pub fn refusal() -> Vec<crate::fake_api::Line> {
     let kind = FailureKind::Kernel;
     let failure = Failure { kind, message: "the kernel said no".to_owned(), hint: None };
     vec![(0, Some(Event::Failed { failure })), (0, None)]
@@ -286,13 +286,13 @@ fn json_has_the_choice_and_each_pod_in_its_events() {
     assert_eq!((&lines[0]["seed"], &lines[0]["of"]), (&json!(7), &json!(3)));
     let chosen: Vec<_> = lines[0]["pods"].as_array().unwrap().clone();
     for pod in &chosen {
-        let of = lines[1..]
+        let of = lines[1..7]
             .iter()
             .filter(|it| json!(format!("default/{}", it["pod"].as_str().unwrap())) == *pod);
         let events: Vec<_> = of.map(|it| it["event"].as_str().unwrap()).collect();
         assert_eq!(events, ["probed", "in-force", "ended"]);
     }
-    assert_eq!(lines.len(), 7);
+    assert_eq!((lines.len(), &lines[7]["event"]), (8, &json!("report")));
 }
 
 #[test]

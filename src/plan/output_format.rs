@@ -1,4 +1,4 @@
-//! How `status` prints what it found, in kubectl's words.
+//! How data is printed on stdout, in kubectl's words.
 
 use std::{fmt, str::FromStr};
 
@@ -18,20 +18,30 @@ pub enum BadFormat {
 
 /// A format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum StatusFormat {
-    /// A table.
+pub enum OutputFormat {
+    /// Sentences and tables.
     #[default]
     Text,
-    /// A table of more columns.
+    /// Tables of more columns.
     Wide,
-    /// A document.
+    /// A document; of what goes on for a while, a line for each event, and at last what it has come to.
     Json,
-    /// The same document.
+    /// A document.
     Yaml,
-    /// The pods, as kubectl takes them.
+    /// The pods of that document, as kubectl takes them.
     Name,
     /// What is found at that path of the document.
     Path(Path),
+}
+
+impl OutputFormat {
+    /// The names of all, as one begins to write them.
+    pub const NAMES: [&str; 6] = ["text", "wide", "json", "yaml", "name", "jsonpath="];
+
+    /// Whether it is for people.
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text | Self::Wide)
+    }
 }
 
 /// A JSONPath (RFC 9535), written as kubectl has it: in braces, and without `$`.
@@ -47,7 +57,7 @@ impl Path {
     }
 }
 
-impl FromStr for StatusFormat {
+impl FromStr for OutputFormat {
     type Err = BadFormat;
 
     fn from_str(text: &str) -> Result<Self, BadFormat> {
@@ -72,7 +82,7 @@ impl FromStr for StatusFormat {
     }
 }
 
-impl fmt::Display for StatusFormat {
+impl fmt::Display for OutputFormat {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => out.write_str("text"),
@@ -102,15 +112,15 @@ mod tests {
             ("{.nothing}", ""),
         ] {
             match format!("jsonpath={path}").parse().unwrap() {
-                StatusFormat::Path(path) => assert_eq!(path.find(&document), found),
+                OutputFormat::Path(path) => assert_eq!(path.find(&document), found),
                 other => panic!("{path}: {other:?}"),
             }
         }
         for text in ["xml", "", "json=1", "jsonpath={.a[}"] {
-            assert!(text.parse::<StatusFormat>().is_err(), "{text}");
+            assert!(text.parse::<OutputFormat>().is_err(), "{text}");
         }
         for text in ["text", "wide", "json", "yaml", "name"] {
-            assert_eq!(text.parse::<StatusFormat>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<OutputFormat>().unwrap().to_string(), text);
         }
     }
 }
