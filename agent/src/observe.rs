@@ -9,13 +9,15 @@ use std::{
 
 use nix::unistd::Pid;
 use pod_chaos_protocol::{
-    Carriage, CpuUsage, Event, Failure, FailureKind, Metrics, Observation, Request,
+    CallCount, Carriage, ContainerId, CpuUsage, Event, Failure, FailureKind, FaultId, Metrics,
+    Observation, Request,
 };
 
 use crate::{
     cgroup::{Cpu, CpuTime, Memory, unreadable},
     clock,
     error::failure,
+    presence,
     processes::{self, Process, field},
     serve::{Conversation, Happening, say},
 };
@@ -23,7 +25,7 @@ use crate::{
 /// Tells metrics until nobody listens any more, or the time is over.
 pub(crate) fn observe(conversation: &mut Conversation, plan: &Observation) -> Result<(), Failure> {
     let ms = |time: pod_chaos_protocol::RunTime| time.as_nanos().div_ceil(1_000_000);
-    let mut watch = Watch::begin().map_err(|error| unreadable(&error))?;
+    let mut watch = Watch::begin(plan.container.clone()).map_err(|error| unreadable(&error))?;
     let start = clock::now_ms();
     let end = start.saturating_add(ms(plan.running_time));
     let mut next = start;
@@ -60,20 +62,22 @@ pub(crate) fn observe(conversation: &mut Conversation, plan: &Observation) -> Re
 pub struct Watch {
     cpu: Cpu,
     memory: Memory,
+    /// The container's id, if known.
+    container: Option<ContainerId>,
     last: Look,
 }
 
 impl Watch {
-    /// Of the container that this process is in.
-    pub fn begin() -> io::Result<Self> {
+    /// Of the container that this process is in, and that has this id.
+    pub fn begin(container: Option<ContainerId>) -> io::Result<Self> {
         let (cpu, memory) = (Cpu::own()?, Memory::own()?);
-        let last = Look::take(&cpu)?;
-        Ok(Self { cpu, memory, last })
+        let last = Look::take(&cpu, container.as_ref())?;
+        Ok(Self { cpu, memory, container, last })
     }
 
     /// What was used since the last look.
     pub fn look(&mut self) -> io::Result<Metrics> {
-        let look = Look::take(&self.cpu)?;
+        let look = Look::take(&self.cpu, self.container.as_ref())?;
         let last = std::mem::replace(&mut self.last, look);
         let mut metrics = self.last.since(&last);
         metrics.memory_bytes = self.memory.charged()?;
@@ -92,10 +96,12 @@ struct Look {
     switches: BTreeMap<Pid, [u64; 2]>,
     /// Received and sent.
     carried: [Carriage; 2],
+    /// System calls, by the faults that count them.
+    calls: BTreeMap<(FaultId, String), CallCount>,
 }
 
 impl Look {
-    fn take(cpu: &Cpu) -> io::Result<Self> {
+    fn take(cpu: &Cpu, container: Option<&ContainerId>) -> io::Result<Self> {
         let at = Instant::now();
         let processes = processes::beside();
         let threads = processes.iter().flat_map(|process| {
@@ -110,6 +116,7 @@ impl Look {
             processes: processes.len(),
             switches: threads.collect(),
             carried: carried(&fs::read_to_string("/proc/self/net/dev")?),
+            calls: container.map(calls).unwrap_or_default(),
         })
     }
 
@@ -146,8 +153,26 @@ impl Look {
             involuntary_switches,
             received,
             sent,
+            calls: self.calls_since(last),
         }
     }
+
+    fn calls_since(&self, last: &Self) -> Vec<CallCount> {
+        let none = CallCount::default();
+        let since =
+            |(key, count): (_, &CallCount)| count.since(last.calls.get(key).unwrap_or(&none));
+        self.calls.iter().map(since).collect()
+    }
+}
+
+/// What the faults have counted that are about system calls of this container.
+fn calls(container: &ContainerId) -> BTreeMap<(FaultId, String), CallCount> {
+    let faults = presence::statuses().into_iter().filter(|fault| fault.target.id == *container);
+    let counts = faults.flat_map(|fault| {
+        let calls = fault.calls.map(|counts| counts.calls).unwrap_or_default();
+        calls.into_iter().map(move |count| ((fault.fault, count.call.clone()), count))
+    });
+    counts.collect()
 }
 
 fn switches(process: &Process, thread: Pid) -> Option<[u64; 2]> {
@@ -203,6 +228,7 @@ mod tests {
             processes: 1,
             switches: switches.iter().map(|(pid, counts)| (Pid::from_raw(*pid), *counts)).collect(),
             carried: Default::default(),
+            calls: BTreeMap::new(),
         };
         let last = look(&[(1, [10, 1]), (2, [50, 0])]);
         let metrics = look(&[(1, [14, 2]), (3, [5, 0])]).since(&last);

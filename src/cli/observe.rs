@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use pod_chaos_protocol::RunTime;
 
 use super::process::ContainerArgs;
+use crate::plan::Url;
 
 /// Flags of `observe`.
 #[derive(Debug, Args)]
@@ -13,6 +14,7 @@ use super::process::ContainerArgs;
 Examples:
   kubectl pod-chaos observe -p web
   kubectl pod-chaos observe -p web -c app -r 60 -o csv >web.csv
+  kubectl pod-chaos observe -p web --url http://localhost:8080/
   kubectl pod-chaos observe -p web --listen 127.0.0.1:9500
 
 Read from the container's control group and from /proc by a process of the
@@ -31,6 +33,9 @@ pub struct ObserveArgs {
     /// Have Prometheus get the same from this address of this machine, at /metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Ask this URL too, from here, each time by a new connection
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Url>,
     /// How it is printed on stdout
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: MetricsFormat,

@@ -25,6 +25,7 @@ mod status;
 mod sweep;
 mod syscall;
 mod uninstall;
+mod url;
 mod version;
 
 use std::io::{Write as _, stdout};

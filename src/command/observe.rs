@@ -4,14 +4,17 @@ use std::rc::Rc;
 
 use futures::future::try_join_all;
 use k8s_openapi::jiff::Timestamp;
-use pod_chaos_protocol::{Event, Metrics, Observation, Request, RunTime};
-use tokio::time::{Duration, Instant, sleep};
+use pod_chaos_protocol::{Event, Observation, Request, RunTime};
+use tokio::{
+    sync::broadcast::{Receiver, error::TryRecvError},
+    time::{Duration, Instant, sleep},
+};
 
 use super::{
     interrupt::Interrupts,
     note, print_line, process,
     start::{Aim, Ready, Wanted, Way, make_ready},
-    sweep,
+    sweep, url,
 };
 use crate::{
     cli::{ConnectionArgs, ContainerArgs, ObserveArgs},
@@ -20,7 +23,7 @@ use crate::{
     plan::OutputFormat,
     report::{
         Board,
-        metrics::{self, Place},
+        metrics::{self, Answer, Columns, Place, Sample},
         prometheus::Exporter,
     },
 };
@@ -40,7 +43,9 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &ObserveArgs) -> Resu
 
 async fn observe(connection: &ConnectionArgs, args: &ObserveArgs) -> Result<Exit, Error> {
     let running_time = args.running_time.unwrap_or(RunTime::MAX);
-    let observers = Observer::begin(connection, &args.target, args.every, running_time).await?;
+    let asked = args.url.as_ref().map(|url| url::ask(url, args.every.into())).transpose()?;
+    let observers =
+        Observer::begin(connection, &args.target, args.every, running_time, asked.as_ref()).await?;
     let exporter = match args.listen {
         Some(address) => {
             let exporter = Exporter::default();
@@ -50,18 +55,17 @@ async fn observe(connection: &ConnectionArgs, args: &ObserveArgs) -> Result<Exit
         }
         None => None,
     };
-    let several = observers.len() > 1;
-    if let Some(head) = metrics::head(args.output, several) {
+    let columns = Columns { places: observers.len() > 1, answers: asked.is_some() };
+    if let Some(head) = metrics::head(args.output, columns) {
         print_line(&head)?;
     }
     let exporter = &exporter;
     let followed = observers.into_iter().map(|mut observer| async move {
-        while let Some(now) = observer.next().await? {
+        while let Some(sample) = observer.next().await? {
             if let Some(exporter) = exporter {
-                exporter.add(&observer.place, &now);
+                exporter.add(&observer.place, &sample);
             }
-            let place = &observer.place;
-            print_line(&metrics::line(args.output, place, several, Timestamp::now(), &now))?;
+            print_line(&metrics::line(args.output, &observer.place, columns, &sample))?;
         }
         Ok::<_, Error>(())
     });
@@ -77,6 +81,8 @@ pub(super) struct Observer<'a> {
     every: RunTime,
     end: Instant,
     session: Session,
+    /// What the URL answers that is asked meanwhile.
+    answers: Option<Receiver<Answer>>,
 }
 
 /// What is wanted of each pod: a process in the containers that are meant.
@@ -109,6 +115,7 @@ impl<'a> Observer<'a> {
         target: &'a ContainerArgs,
         every: RunTime,
         running_time: RunTime,
+        answers: Option<&Receiver<Answer>>,
     ) -> Result<Vec<Self>, Error> {
         let board: Rc<Board> = Board::new(OutputFormat::Text);
         let mut wanted = Watching(target);
@@ -120,22 +127,28 @@ impl<'a> Observer<'a> {
             let Way::Session(mut session) = way else {
                 return Err(Error::internal("observing a container", "no agent answers"));
             };
-            session.send(&Request::Observe { plan: Observation { every, running_time } }).await?;
+            let container = Some(deed.id.clone());
+            let plan = Observation { every, running_time, container };
+            session.send(&Request::Observe { plan }).await?;
             let place = Place {
                 namespace: at.cluster.namespace().to_owned(),
                 pod: at.name.to_string(),
                 container: deed.container.name,
             };
-            Ok(Self { place, at, target, every, end, session: *session })
+            let answers = answers.map(Receiver::resubscribe);
+            Ok(Self { place, at, target, every, end, session: *session, answers })
         });
         try_join_all(begun).await
     }
 
     /// What was used since the last time; `None` when the time is over.
-    pub(super) async fn next(&mut self) -> Result<Option<Metrics>, Error> {
+    pub(super) async fn next(&mut self) -> Result<Option<Sample>, Error> {
         loop {
             match self.session.answer_in(self.every.into()).await {
-                Ok(Event::Observed { metrics }) => return Ok(Some(metrics)),
+                Ok(Event::Observed { metrics }) => {
+                    let answer = self.answer();
+                    return Ok(Some(Sample { at: Timestamp::now(), metrics, answer }));
+                }
                 Ok(Event::Failed { failure }) => {
                     return Err(sweep::failure(&self.at.name, failure));
                 }
@@ -145,6 +158,19 @@ impl<'a> Observer<'a> {
                     None => return Ok(None),
                 },
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The last answer since it was asked for last.
+    fn answer(&mut self) -> Option<Answer> {
+        let answers = self.answers.as_mut()?;
+        let mut last = None;
+        loop {
+            match answers.try_recv() {
+                Ok(answer) => last = Some(answer),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return last,
             }
         }
     }
@@ -181,7 +207,7 @@ impl<'a> Observer<'a> {
         let spec = process::agent(&self.target.agent.image, &pod, &container, &[]);
         let (beside, _) = ensure_agent(cluster, name, &pod, &spec, &mut note).await?;
         let mut session = beside.open_beside(cluster, name, &self.place.container).await?;
-        let plan = Observation { every: self.every, running_time };
+        let plan = Observation { every: self.every, running_time, container: Some(container.id) };
         session.send(&Request::Observe { plan }).await?;
         Ok(session)
     }

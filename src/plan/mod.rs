@@ -18,6 +18,7 @@ mod selection;
 pub mod syscall;
 mod table;
 mod traffic;
+mod url;
 mod warm_up;
 mod workload;
 
@@ -37,5 +38,6 @@ pub use protected::Protected;
 pub use selection::{Annotation, BadPick, BadSelection, FieldSelector, Phase, Selection};
 pub use table::{BadTable, distribution, slot};
 pub use traffic::BadTrafficFlags;
+pub use url::{BadUrl, Url};
 pub use warm_up::{BadWarmUp, WarmUp};
 pub use workload::{BadTarget, TargetName, Workload, WorkloadKind};

@@ -1,7 +1,9 @@
 //! What a container uses, line by line: a table, comma-separated values, or JSON.
 
 use k8s_openapi::jiff::Timestamp;
-use pod_chaos_protocol::Metrics;
+use std::{fmt::Write as _, time::Duration};
+
+use pod_chaos_protocol::{CallCount, Metrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use serde_json::{Value, json};
 
@@ -18,8 +20,28 @@ pub struct Place {
     pub container: String,
 }
 
-/// Names of the figures of [`figures`].
-pub const FIGURES: [&str; 16] = [
+/// What a URL has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of HTTP; 0 when there was no answer, or none in whole.
+    pub status: u16,
+    /// From the first step of connecting to the last byte.
+    pub after: Duration,
+}
+
+/// What was found out in a span.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its end.
+    pub at: Timestamp,
+    /// By the agent.
+    pub metrics: Metrics,
+    /// The last answer in it; `None` when there was none, or when nothing is asked.
+    pub answer: Option<Answer>,
+}
+
+/// Names of the figures of [`Sample::figures`].
+pub const FIGURES: [&str; 21] = [
     "span_ms",
     "cpu_used_ms",
     "cpu_throttled_ms",
@@ -36,41 +58,70 @@ pub const FIGURES: [&str; 16] = [
     "sent_packets",
     "sent_dropped",
     "cpu_percent",
+    "calls_seen",
+    "calls_hit",
+    "calls_mean_us",
+    "http_status",
+    "http_latency_ms",
 ];
 
-/// All figures in the order of [`FIGURES`]. Percent are of one processor.
-pub fn figures(metrics: &Metrics) -> [u64; 16] {
-    let Metrics { cpu, received, sent, .. } = metrics;
-    [
-        cpu.span_ms,
-        cpu.used_ms,
-        cpu.throttled_ms,
-        metrics.memory_bytes,
-        metrics.working_set_bytes,
-        metrics.processes.into(),
-        metrics.threads.into(),
-        metrics.voluntary_switches,
-        metrics.involuntary_switches,
-        received.bytes,
-        received.packets,
-        received.dropped,
-        sent.bytes,
-        sent.packets,
-        sent.dropped,
-        percent(metrics),
-    ]
+impl Sample {
+    /// All figures in the order of [`FIGURES`], as far as there are any. Percent are of one processor.
+    pub fn figures(&self) -> [Option<u64>; 21] {
+        let Self { metrics, answer, .. } = self;
+        let Metrics { cpu, received, sent, calls, .. } = metrics;
+        let sum = |figure: fn(&CallCount) -> u64| {
+            (!calls.is_empty()).then(|| calls.iter().map(figure).sum::<u64>())
+        };
+        let ended = sum(|call| call.ended).filter(|ended| *ended > 0);
+        [
+            Some(cpu.span_ms),
+            Some(cpu.used_ms),
+            Some(cpu.throttled_ms),
+            Some(metrics.memory_bytes),
+            Some(metrics.working_set_bytes),
+            Some(metrics.processes.into()),
+            Some(metrics.threads.into()),
+            Some(metrics.voluntary_switches),
+            Some(metrics.involuntary_switches),
+            Some(received.bytes),
+            Some(received.packets),
+            Some(received.dropped),
+            Some(sent.bytes),
+            Some(sent.packets),
+            Some(sent.dropped),
+            Some(percent(metrics)),
+            sum(|call| call.seen),
+            sum(|call| call.hit),
+            sum(|call| call.took_us).zip(ended).map(|(took, ended)| took / ended),
+            answer.map(|answer| answer.status.into()),
+            answer.map(|answer| millis(answer.after)),
+        ]
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn percent(metrics: &Metrics) -> u64 {
     metrics.cpu.used_ms * 100 / metrics.cpu.span_ms.max(1)
 }
 
-/// The line above all others, in formats that have one. Text says where it is from when it is from `several` places.
-pub fn head(format: MetricsFormat, several: bool) -> Option<String> {
-    let after = if several { "   FROM" } else { "" };
+/// What is printed besides, in text: other formats always have it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Columns {
+    /// Where it is from, as it is from several places.
+    pub places: bool,
+    /// What the URL answers.
+    pub answers: bool,
+}
+
+/// The line above all others, in formats that have one.
+pub fn head(format: MetricsFormat, columns: Columns) -> Option<String> {
     match format {
-        MetricsFormat::Text => Some(
-            row(&[
+        MetricsFormat::Text => {
+            let mut head = row(&[
                 "TIME",
                 "CPU",
                 "THROTTLED",
@@ -81,44 +132,68 @@ pub fn head(format: MetricsFormat, several: bool) -> Option<String> {
                 "SWITCHES",
                 "RECEIVED",
                 "SENT",
-            ]) + after,
-        ),
-        MetricsFormat::Csv => Some(format!("time,namespace,pod,container,{}", FIGURES.join(","))),
+            ]);
+            if columns.answers {
+                head += &cell("ANSWER", ANSWER_WIDTH);
+            }
+            if columns.places {
+                head += "   FROM";
+            }
+            Some(head)
+        }
+        MetricsFormat::Csv => Some(csv_head()),
         MetricsFormat::Json => None,
     }
 }
 
 /// One line.
-pub fn line(
-    format: MetricsFormat,
-    place: &Place,
-    several: bool,
-    at: Timestamp,
-    metrics: &Metrics,
-) -> String {
+pub fn line(format: MetricsFormat, place: &Place, columns: Columns, sample: &Sample) -> String {
     let Place { namespace, pod, container } = place;
     match format {
-        MetricsFormat::Text if several => {
-            format!("{}   {namespace}/{pod}/{container}", text(at, metrics))
-        }
-        MetricsFormat::Text => text(at, metrics),
-        MetricsFormat::Csv => {
-            let figures = figures(metrics).map(|figure| figure.to_string()).join(",");
-            format!("{at:.3},{namespace},{pod},{container},{figures}")
-        }
-        MetricsFormat::Json => {
-            let mut line = json!({
-                "time": format!("{at:.3}"), "namespace": namespace, "pod": pod, "container": container,
-            });
-            for (name, figure) in FIGURES.iter().zip(figures(metrics)) {
-                line[*name] = Value::from(figure);
+        MetricsFormat::Text => {
+            let mut line = text(sample);
+            if columns.answers {
+                line += &cell(&answer(sample.answer), ANSWER_WIDTH);
             }
-            line.to_string()
+            if columns.places {
+                let _ = write!(line, "   {namespace}/{pod}/{container}");
+            }
+            line
         }
+        MetricsFormat::Csv => csv(place, sample),
+        MetricsFormat::Json => json(place, sample).to_string(),
     }
 }
 
-fn text(at: Timestamp, metrics: &Metrics) -> String {
+/// Names of the fields of [`csv`].
+pub fn csv_head() -> String {
+    format!("time,namespace,pod,container,{}", FIGURES.join(","))
+}
+
+/// Comma-separated values; what is not known is empty.
+pub fn csv(Place { namespace, pod, container }: &Place, sample: &Sample) -> String {
+    let figure = |figure: Option<u64>| figure.map_or_else(String::new, |it| it.to_string());
+    let figures = sample.figures().map(figure).join(",");
+    format!("{:.3},{namespace},{pod},{container},{figures}", sample.at)
+}
+
+/// An object; what is not known is left out.
+pub fn json(Place { namespace, pod, container }: &Place, sample: &Sample) -> Value {
+    let mut line = json!({
+        "time": format!("{:.3}", sample.at), "namespace": namespace, "pod": pod, "container": container,
+    });
+    for (name, figure) in FIGURES.iter().zip(sample.figures()) {
+        if let Some(figure) = figure {
+            line[*name] = Value::from(figure);
+        }
+    }
+    if !sample.metrics.calls.is_empty() {
+        line["calls"] = json!(sample.metrics.calls);
+    }
+    line
+}
+
+fn text(Sample { at, metrics, .. }: &Sample) -> String {
     let per_second = |count: u64| count * 1000 / metrics.cpu.span_ms.max(1);
     row(&[
         &at.strftime("%H:%M:%S").to_string(),
@@ -134,8 +209,23 @@ fn text(at: Timestamp, metrics: &Metrics) -> String {
     ])
 }
 
+/// As `200 in 3 ms`.
+fn answer(answer: Option<Answer>) -> String {
+    match answer {
+        Some(Answer { status: 0, after }) => format!("none in {} ms", millis(after)),
+        Some(Answer { status, after }) => format!("{status} in {} ms", millis(after)),
+        None => String::new(),
+    }
+}
+
+const ANSWER_WIDTH: usize = 16;
+
+fn cell(text: &str, width: usize) -> String {
+    format!("{text:>width$}")
+}
+
 fn row(cells: &[&str]) -> String {
-    let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>11}")).collect();
+    let cells: Vec<_> = cells.iter().map(|text| cell(text, 11)).collect();
     cells.join(" ")
 }
 
@@ -156,8 +246,8 @@ mod tests {
 
     use super::*;
 
-    fn metrics() -> Metrics {
-        Metrics {
+    fn sample() -> Sample {
+        let metrics = Metrics {
             cpu: CpuUsage { span_ms: 1000, used_ms: 250, throttled_ms: 3 },
             memory_bytes: 3 << 20,
             working_set_bytes: 2560,
@@ -167,30 +257,39 @@ mod tests {
             involuntary_switches: 2,
             received: Carriage { bytes: 2048, packets: 4, dropped: 0 },
             sent: Carriage { bytes: 7, packets: 1, dropped: 0 },
-        }
+            calls: Vec::new(),
+        };
+        let at = Timestamp::from_millisecond(1_000).unwrap();
+        Sample { at, metrics, answer: None }
     }
 
     #[test]
     fn each_format_says_the_same() {
         let place = Place { namespace: "a".into(), pod: "b".into(), container: "c".into() };
-        let at = Timestamp::from_millisecond(1_000).unwrap();
-        let of = |format| line(format, &place, false, at, &metrics());
+        let mut sample = sample();
+        let columns = Columns { places: false, answers: true };
+        let of = |format, sample: &Sample| line(format, &place, columns, sample);
         assert_eq!(
-            of(MetricsFormat::Csv),
-            "1970-01-01T00:00:01.000Z,a,b,c,1000,250,3,3145728,2560,2,5,40,2,2048,4,0,7,1,0,25"
+            of(MetricsFormat::Csv, &sample),
+            "1970-01-01T00:00:01.000Z,a,b,c,1000,250,3,3145728,2560,2,5,40,2,2048,4,0,7,1,0,25,,,,,"
         );
-        let columns = |line: &str| line.split(',').count();
-        assert_eq!(
-            columns(&head(MetricsFormat::Csv, false).unwrap()),
-            columns(&of(MetricsFormat::Csv))
-        );
-        let json: Value = serde_json::from_str(&of(MetricsFormat::Json)).unwrap();
+        let fields = |line: &str| line.split(',').count();
+        let head = |format| head(format, columns).unwrap();
+        assert_eq!(fields(&head(MetricsFormat::Csv)), fields(&of(MetricsFormat::Csv, &sample)));
+        let json: Value = serde_json::from_str(&of(MetricsFormat::Json, &sample)).unwrap();
+        assert_eq!(json.get("http_status"), None);
         assert_eq!((&json["pod"], &json["cpu_percent"]), (&json!("b"), &json!(25)));
-        let text = of(MetricsFormat::Text);
+        let text = of(MetricsFormat::Text, &sample);
         for word in ["00:00:01", "25%", "3 ms", "3.0 MiB", "2.5 KiB", "42/s", "2.0 KiB/s", "7 B/s"]
         {
             assert!(text.contains(word), "{word}: {text}");
         }
-        assert_eq!(text.chars().count(), head(MetricsFormat::Text, false).unwrap().chars().count());
+        assert_eq!(text.chars().count(), head(MetricsFormat::Text).chars().count());
+        let count =
+            |ended, took_us| CallCount { seen: 9, hit: 7, ended, took_us, ..CallCount::default() };
+        sample.metrics.calls = vec![count(2, 30), count(1, 33)];
+        sample.answer = Some(Answer { status: 403, after: Duration::from_millis(12) });
+        assert!(of(MetricsFormat::Csv, &sample).ends_with(",25,18,14,21,403,12"));
+        assert!(of(MetricsFormat::Text, &sample).ends_with("403 in 12 ms"));
     }
 }

@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use pod_chaos_protocol::Metrics;
+use pod_chaos_protocol::CallCount;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use super::metrics::Place;
+use super::metrics::{Answer, Place, Sample};
 use crate::exit::{Error, Exit};
 
 /// What text of this form is called (the OpenMetrics specification).
@@ -27,6 +27,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 type Seconds = Family<Place, Counter<f64, AtomicU64>>;
 type Counts = Family<Place, Counter>;
 type Levels = Family<Place, Gauge>;
+type Latencies = Family<Place, Gauge<f64, AtomicU64>>;
 
 /// Figures of containers; counters grow from the start of the observation.
 pub struct Exporter {
@@ -40,6 +41,12 @@ pub struct Exporter {
     switches: [Counts; 2],
     /// Bytes, packets and drops, received and sent.
     carried: [[Counts; 3]; 2],
+    /// Seen, hit and ended system calls.
+    calls: [Counts; 3],
+    /// For how long those that have ended were made.
+    calls_took: Seconds,
+    answer_status: Levels,
+    answer_after: Latencies,
 }
 
 impl Default for Exporter {
@@ -53,6 +60,7 @@ impl Default for Exporter {
         };
         let cpu = seconds("cpu_used", "Processor time used");
         let throttled = seconds("cpu_throttled", "Time waited because the limit was reached");
+        let calls_took = seconds("calls_took", "Time in system calls that a fault is about");
         let mut bytes = |name: &str, help: &str| {
             let family = Levels::default();
             registry.register_with_unit(name, help, Unit::Bytes, family.clone());
@@ -80,6 +88,20 @@ impl Default for Exporter {
             ["bytes", "packets", "dropped"]
                 .map(|what| count(&format!("{way}_{what}"), "By the pod's interfaces"))
         });
+        let calls = [("seen", "made"), ("hit", "hit"), ("ended", "made to their end")].map(
+            |(name, what)| {
+                count(
+                    &format!("calls_{name}"),
+                    &format!("System calls that a fault is about, {what}"),
+                )
+            },
+        );
+        let answer_status = Levels::default();
+        let help = "Status of the URL's last answer, 0 for none";
+        registry.register("http_status", help, answer_status.clone());
+        let answer_after = Latencies::default();
+        let help = "How long the URL's last answer took";
+        registry.register_with_unit("http_latency", help, Unit::Seconds, answer_after.clone());
         let registry = Arc::new(registry);
         Self {
             registry,
@@ -91,13 +113,18 @@ impl Default for Exporter {
             threads,
             switches,
             carried,
+            calls,
+            calls_took,
+            answer_status,
+            answer_after,
         }
     }
 }
 
 impl Exporter {
     /// Adds what was used since the last time.
-    pub fn add(&self, place: &Place, metrics: &Metrics) {
+    pub fn add(&self, place: &Place, sample: &Sample) {
+        let metrics = &sample.metrics;
         #[expect(clippy::cast_precision_loss, reason = "a span of a day has 27 bits")]
         let seconds = |ms: u64| ms as f64 / 1e3;
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -116,6 +143,16 @@ impl Exporter {
             for (counts, more) in counts.iter().zip(more) {
                 counts.get_or_create(place).inc_by(more);
             }
+        }
+        for CallCount { seen, hit, ended, took_us, .. } in &metrics.calls {
+            for (counts, more) in self.calls.iter().zip([seen, hit, ended]) {
+                counts.get_or_create(place).inc_by(*more);
+            }
+            self.calls_took.get_or_create(place).inc_by(seconds(*took_us) / 1e3);
+        }
+        if let Some(Answer { status, after }) = sample.answer {
+            self.answer_status.get_or_create(place).set(status.into());
+            self.answer_after.get_or_create(place).set(after.as_secs_f64());
         }
     }
 
@@ -158,7 +195,10 @@ fn answer<B>(registry: &Registry, request: &Request<B>) -> Response<Full<Bytes>>
 
 #[cfg(test)]
 mod tests {
-    use pod_chaos_protocol::{Carriage, CpuUsage};
+    use std::time::Duration;
+
+    use k8s_openapi::jiff::Timestamp;
+    use pod_chaos_protocol::{Carriage, CpuUsage, Metrics};
 
     use super::*;
 
@@ -170,11 +210,15 @@ mod tests {
             cpu: CpuUsage { span_ms: 1000, used_ms: 250, throttled_ms: 0 },
             memory_bytes: 4096,
             received: Carriage { bytes: 10, packets: 1, dropped: 0 },
+            calls: vec![CallCount { seen: 4, ended: 3, took_us: 1500, ..CallCount::default() }],
             ..Metrics::default()
         };
-        exporter.add(&place, &metrics);
-        exporter.add(&place, &metrics);
-        let response = answer(&exporter.registry, &Request::get("/metrics").body(()).unwrap());
+        let answer = Some(Answer { status: 200, after: Duration::from_millis(2) });
+        let sample = Sample { at: Timestamp::UNIX_EPOCH, metrics, answer };
+        exporter.add(&place, &sample);
+        exporter.add(&place, &sample);
+        let response =
+            super::answer(&exporter.registry, &Request::get("/metrics").body(()).unwrap());
         assert_eq!(response.status(), StatusCode::OK);
         let mut text = String::new();
         encode(&mut text, &exporter.registry).unwrap();
@@ -183,10 +227,14 @@ mod tests {
             format!("pod_chaos_cpu_used_seconds_total{labels} 0.5"),
             format!("pod_chaos_memory_bytes{labels} 4096"),
             format!("pod_chaos_received_bytes_total{labels} 20"),
+            format!("pod_chaos_calls_seen_total{labels} 8"),
+            format!("pod_chaos_calls_took_seconds_total{labels} 0.003"),
+            format!("pod_chaos_http_status{labels} 200"),
+            format!("pod_chaos_http_latency_seconds{labels} 0.002"),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");
         }
-        let response = answer(&exporter.registry, &Request::get("/").body(()).unwrap());
+        let response = super::answer(&exporter.registry, &Request::get("/").body(()).unwrap());
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
     }
 }

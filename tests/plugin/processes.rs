@@ -1,6 +1,7 @@
 //! Faults on processes: whom they are done to, and by an agent that may do what.
 
 use std::{
+    net::TcpListener,
     process::Output,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -268,11 +269,14 @@ fn calls_that_make_no_sense_are_refused_before_a_cluster_is_asked() {
     assert!(api.changes().is_empty(), "{:?}", api.changes());
 }
 
+fn call_count() -> CallCount {
+    CallCount { call: "openat".to_owned(), seen: 9, hit: 7, ended: 8, took_us: 96 }
+}
+
 /// An agent that makes calls fail, and counts them.
 fn counts(request: &Request) -> Vec<Line> {
     let mut lines = good(request);
-    let call = CallCount { call: "openat".to_owned(), seen: 9, hit: 7 };
-    let counts = CallCounts { calls: vec![call], foreign: 0 };
+    let counts = CallCounts { calls: vec![call_count()], foreign: 0 };
     for (_, event) in &mut lines {
         match event {
             Some(Event::ProcessInForce { status }) => status.calls = Some(CallCounts::default()),
@@ -317,6 +321,7 @@ fn observes(request: &Request) -> Vec<Line> {
         involuntary_switches: 2,
         received: Carriage { bytes: 2048, packets: 4, dropped: 0 },
         sent: Carriage { bytes: 7, packets: 1, dropped: 0 },
+        calls: vec![call_count()],
     };
     vec![(0, Some(Event::Observed { metrics })), (50, None)]
 }
@@ -342,4 +347,33 @@ fn what_a_container_uses_is_printed_in_each_format() {
     });
     assert_snapshot!(printed.join("\n"));
     assert_eq!(api.added()[0]["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+}
+
+/// An agent that observes for a second.
+fn observes_often(request: &Request) -> Vec<Line> {
+    let Request::Observe { .. } = request else { return good(request) };
+    let metrics = Metrics::default;
+    let mut lines: Vec<_> =
+        (0..5).map(|_| (200, Some(Event::Observed { metrics: metrics() }))).collect();
+    lines.push((0, None));
+    lines
+}
+
+#[test]
+fn a_url_is_asked_meanwhile_and_its_silence_is_told() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(observes_often),
+        ..Scenario::default()
+    });
+    // Nobody listens there any more.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["observe", "-p", "web", "-r", "1", "--every", "100ms", "-o", "csv"]);
+    let output = command.args(["--url", &format!("http://{address}/")]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.matches("does not answer: ").count(), 1, "{told}");
+    let rows = String::from_utf8_lossy(&output.stdout);
+    let mut statuses = rows.lines().skip(1).filter_map(|line| line.split(',').nth(23));
+    assert!(statuses.any(|status| status == "0"), "{rows}");
 }

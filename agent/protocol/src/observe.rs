@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CpuUsage, RunTime};
+use crate::{CallCount, ContainerId, CpuUsage, RunTime};
 
 /// What to look at: the container that the agent's process is in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct Observation {
     pub every: RunTime,
     /// For how long, at most.
     pub running_time: RunTime,
+    /// The container's id, by which faults that count its system calls are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerId>,
 }
 
 /// What a container has used in a span, and what it has at its end.
@@ -36,6 +39,9 @@ pub struct Metrics {
     pub received: Carriage,
     /// What they sent.
     pub sent: Carriage,
+    /// System calls in the span that faults are about which count them, once for each such fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallCount>,
 }
 
 /// What interfaces have carried.

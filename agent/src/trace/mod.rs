@@ -38,8 +38,8 @@ const STEP: Duration = Duration::from_millis(1);
 /// What has been counted so far.
 #[derive(Debug)]
 pub struct Counters {
-    /// Of each call that was chosen: how often it was made, and how often it was hit.
-    calls: Vec<[AtomicU64; 2]>,
+    /// Of each call that was chosen.
+    calls: Vec<Counter>,
     names: Vec<&'static str>,
     /// Calls by another architecture's numbers, which are left alone.
     foreign: AtomicU64,
@@ -47,10 +47,20 @@ pub struct Counters {
     threads: AtomicU64,
 }
 
+/// What has been counted of one call.
+#[derive(Debug, Default)]
+struct Counter {
+    seen: AtomicU64,
+    hit: AtomicU64,
+    ended: AtomicU64,
+    /// How long those that have ended took together, in nanoseconds.
+    took_ns: AtomicU64,
+}
+
 impl Counters {
     fn new(filter: &Filter) -> Self {
         let names: Vec<_> = filter.chosen().iter().map(|one| one.name).collect();
-        let calls = names.iter().map(|_| Default::default()).collect();
+        let calls = names.iter().map(|_| Counter::default()).collect();
         Self { calls, names, foreign: AtomicU64::new(0), threads: AtomicU64::new(0) }
     }
 
@@ -59,10 +69,12 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counts = self.names.iter().zip(&self.calls);
         let calls = counts
-            .map(|(name, [seen, hit])| CallCount {
+            .map(|(name, counter)| CallCount {
                 call: (*name).to_owned(),
-                seen: read(seen),
-                hit: read(hit),
+                seen: read(&counter.seen),
+                hit: read(&counter.hit),
+                ended: read(&counter.ended),
+                took_us: read(&counter.took_ns) / 1_000,
             })
             .filter(|count| count.seen > 0)
             .collect();

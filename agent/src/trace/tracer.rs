@@ -60,6 +60,8 @@ pub type Find = dyn FnMut() -> Result<Vec<Pid>, Failure> + Send;
 struct Tracee {
     memory: Memory,
     phase: Phase,
+    /// The call that it is in, if that is to be counted, and since when, in nanoseconds of the [`clock`].
+    call: Option<(usize, u64)>,
     /// It is kept where it stands until then, in nanoseconds of the [`clock`].
     held: Option<u64>,
 }
@@ -268,7 +270,7 @@ impl Tracer {
     }
 
     fn tracee(&self, phase: Phase) -> Tracee {
-        Tracee { memory: self.filter.memory(), phase, held: None }
+        Tracee { memory: self.filter.memory(), phase, call: None, held: None }
     }
 
     /// Takes note of a change, and lets the thread go on unless it is to wait. A thread that is killed in the
@@ -343,12 +345,13 @@ impl Tracer {
             return go_on(thread, 0);
         }
         let Some(index) = self.filter.find(number) else { return go_on(thread, 0) };
-        let [seen, hit] = &self.counters.calls[index];
-        seen.fetch_add(1, Ordering::Relaxed);
+        let counter = &self.counters.calls[index];
+        counter.seen.fetch_add(1, Ordering::Relaxed);
+        tracee.call = Some((index, clock::now_ns()));
         if !self.filter.hits(&mut tracee.memory, thread, index, &arguments) {
             return go_on(thread, 0);
         }
-        hit.fetch_add(1, Ordering::Relaxed);
+        counter.hit.fetch_add(1, Ordering::Relaxed);
         tracee.phase = Phase::Inside(Fate::Hit);
         if self.fault.delay_enter > Latency::ZERO {
             self.hold(thread, self.fault.delay_enter);
@@ -371,12 +374,22 @@ impl Tracer {
     fn after(&mut self, thread: Pid, fate: Fate) {
         let Some(tracee) = self.threads.get_mut(&thread) else { return };
         tracee.phase = Phase::Outside;
+        let delay = match fate {
+            Fate::Untouched => Latency::ZERO,
+            Fate::Hit | Fate::Failing => self.fault.delay_exit,
+        };
+        if let Some((index, since)) = tracee.call.take() {
+            let took = clock::now_ns().saturating_sub(since) + delay.as_nanos();
+            let counter = &self.counters.calls[index];
+            counter.ended.fetch_add(1, Ordering::Relaxed);
+            counter.took_ns.fetch_add(took, Ordering::Relaxed);
+        }
         if let (Fate::Failing, Some(error)) = (fate, self.fault.error) {
             // Again: a filter of the program's own may have had its say about the call that was none.
             let _ = ptrace::fail(thread, error.number());
         }
-        if fate != Fate::Untouched && self.fault.delay_exit > Latency::ZERO {
-            self.hold(thread, self.fault.delay_exit);
+        if delay > Latency::ZERO {
+            self.hold(thread, delay);
         } else {
             go_on(thread, 0);
         }

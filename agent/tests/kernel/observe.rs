@@ -5,12 +5,17 @@ use std::fs;
 use pod_chaos_protocol::{Event, Metrics};
 use serde_json::json;
 
-use crate::{container::Container, pod::Agent, requirement::tests};
+use crate::{
+    container::Container,
+    pod::{Agent, until},
+    requirement::tests,
+};
 
 tests! {
     Namespaces:
         a_container_is_observed_until_its_time_is_over,
         what_is_used_is_what_the_kernel_says,
+        calls_are_counted_while_they_are_traced,
         nobody_observes_for_nobody;
 }
 
@@ -70,6 +75,25 @@ fn what_is_used_is_what_the_kernel_says() {
         })
     });
     assert!(used <= total.unwrap(), "{used} ms of {total:?}");
+}
+
+fn calls_are_counted_while_they_are_traced() {
+    let container =
+        Container::with("while :; do read line </etc/passwd; sleep 0.01; done 2>/dev/null");
+    let mut observer = container.agent_in_its_group();
+    let watch = json!({ "every": "100ms", "running-time": "60s", "container": container.id });
+    observer.send(&json!({ "request": "observe", "plan": watch }));
+    assert_eq!(metrics(&mut observer).calls, []);
+    let plan = json!({
+        "id": "00000001", "running-time": "60s", "target": container.target(),
+        "fault": { "syscall": { "calls": ["openat"], "delay-exit": "5ms", "paths": ["/etc/passwd"] } },
+    });
+    let (_tracer, _) = container.disturb(&plan);
+    let calls = until("calls", || metrics(&mut observer).calls.pop().filter(|one| one.ended > 1));
+    // Those of others, as of libraries, are not held up.
+    assert!(calls.call == "openat" && calls.hit > 0 && calls.hit < calls.seen, "{calls:?}");
+    let held = calls.hit.saturating_sub(1) * 5_000;
+    assert!(calls.took_us >= held && calls.took_us > 0, "{calls:?}");
 }
 
 /// When the stream ends, so does who writes to it.

@@ -239,7 +239,7 @@ impl fmt::Display for CallCounts {
 }
 
 /// How often a call was made since the fault has been in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CallCount {
     /// Its name.
@@ -248,6 +248,26 @@ pub struct CallCount {
     pub seen: u64,
     /// Invocations that were hit.
     pub hit: u64,
+    /// Invocations that have come to their end.
+    #[serde(default)]
+    pub ended: u64,
+    /// How long these took together, in microseconds, with what held them up.
+    #[serde(default)]
+    pub took_us: u64,
+}
+
+impl CallCount {
+    /// What has been counted since the same call was counted `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            call: self.call.clone(),
+            seen: self.seen.saturating_sub(before.seen),
+            hit: self.hit.saturating_sub(before.hit),
+            ended: self.ended.saturating_sub(before.ended),
+            took_us: self.took_us.saturating_sub(before.took_us),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -305,7 +325,12 @@ mod tests {
 
     #[test]
     fn counts_are_said_in_a_few_words() {
-        let count = |call: &str, seen, hit| CallCount { call: call.to_owned(), seen, hit };
+        let count = |call: &str, seen, hit| CallCount {
+            call: call.to_owned(),
+            seen,
+            hit,
+            ..CallCount::default()
+        };
         let mut counts = CallCounts { calls: vec![count("openat", 9, 7)], foreign: 0 };
         assert_eq!(counts.to_string(), "7 of 9 calls hit");
         counts.calls.push(count("read", 3, 0));

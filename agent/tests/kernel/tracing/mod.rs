@@ -374,7 +374,11 @@ fn calls_are_counted() {
     assert_eq!(target.next(), "ok ok EIO ok EIO ok EIO ok EIO ok");
     assert_eq!(target.line(), "ready");
     let report = tracer.end();
-    assert_eq!(report["calls"], json!([{ "call": "openat", "seen": 10, "hit": 4 }]));
+    let call = &report["calls"][0];
+    assert!(call["took-us"].as_u64().is_some_and(|took| took > 0), "{report}");
+    let counted =
+        json!({ "call": "openat", "seen": 10, "hit": 4, "ended": 10, "took-us": call["took-us"] });
+    assert_eq!(report["calls"], json!([counted]));
     assert_eq!((&report["end"], &report["foreign"]), (&json!("Stopped"), &json!(0)));
 }
 
