@@ -75,12 +75,15 @@ capture table.txt nft "
     chain hit-egress {
       counter fwd to \"$LINK\";
     }
-    chain egress {
-      type filter hook egress device \"eth0\" priority 0; policy accept;
-      meta priority 8bad:cafe meta priority set none accept
+    chain aimed-egress {
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto hit-egress
+    }
+    chain egress {
+      type filter hook egress device \"eth0\" priority 0; policy accept;
+      meta priority 8bad:cafe meta priority set none accept
+      goto aimed-egress
     }
     chain exit {
       type filter hook ingress device \"${LINK}x\" priority 0; policy accept;
@@ -147,15 +150,18 @@ capture table-partition.txt nft "
     chain sample-egress {
       numgen inc mod 3 0 goto hit-egress
     }
-    chain egress {
-      type filter hook egress device \"eth0\" priority 0; policy accept;
+    chain aimed-egress {
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       ip daddr @except4 accept
       ip daddr . meta l4proto . th dport @except4ports accept
       ip6 daddr . meta l4proto . th dport @except6ports accept
-      meta protocol ip meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 ip daddr @to4 goto sample-egress
-      meta protocol ip6 meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 ip6 daddr . meta l4proto . th dport @to6ports goto sample-egress
+      goto sample-egress
+    }
+    chain egress {
+      type filter hook egress device \"eth0\" priority 0; policy accept;
+      ip daddr @to4 meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 goto aimed-egress
+      ip6 daddr . meta l4proto . th dport @to6ports meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 goto aimed-egress
     }
     chain hit-ingress {
       counter drop
@@ -163,14 +169,17 @@ capture table-partition.txt nft "
     chain sample-ingress {
       numgen inc mod 3 0 goto hit-ingress
     }
-    chain ingress {
-      type filter hook ingress device \"eth0\" priority 0; policy accept;
+    chain aimed-ingress {
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       ip saddr @except4 accept
       ip saddr . meta l4proto . th sport @except4ports accept
       ip6 saddr . meta l4proto . th sport @except6ports accept
-      meta protocol ip6 meta l4proto @protocol meta l4proto . th sport @remote meta l4proto . th dport @local @th,104,8 & 0x12 == 0x2 ip6 saddr @from6 goto sample-ingress
+      goto sample-ingress
+    }
+    chain ingress {
+      type filter hook ingress device \"eth0\" priority 0; policy accept;
+      ip6 saddr @from6 meta l4proto @protocol meta l4proto . th sport @remote meta l4proto . th dport @local @th,104,8 & 0x12 == 0x2 goto aimed-ingress
     }
   }"
 nft delete table netdev pod-chaos-0badcafe
@@ -194,15 +203,18 @@ capture table-reject.txt nft "
       meta protocol ip6 meta l4proto udp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
       meta protocol ip6 meta l4proto != tcp meta l4proto != udp jhash ip6 saddr . ip6 daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
     }
-    chain ingress {
-      type filter hook input priority 0; policy accept;
-      iif != eth0 accept
+    chain aimed-ingress {
       meta l4proto tcp @th,104,8 & 0x4 != 0 accept
       meta l4proto icmp @th,0,8 3 accept
       meta l4proto 58 @th,0,8 1 accept
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto sample-ingress
+    }
+    chain ingress {
+      type filter hook input priority 0; policy accept;
+      iif != eth0 accept
+      goto aimed-ingress
     }
   }"
 nft delete table inet pod-chaos-0badcafe
@@ -217,12 +229,15 @@ capture table-prio.txt nft "
     chain hit-egress {
       counter meta priority set 7062:4
     }
-    chain egress {
-      type filter hook postrouting priority 0; policy accept;
-      oif != eth0 accept
+    chain aimed-egress {
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
       goto hit-egress
+    }
+    chain egress {
+      type filter hook postrouting priority 0; policy accept;
+      oif != eth0 accept
+      goto aimed-egress
     }
   }"
 nft delete table inet pod-chaos-0badcafe
