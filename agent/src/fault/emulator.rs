@@ -294,10 +294,11 @@ fn make(kernel: &mut Kernel, plan: &Plan) -> Result<Applied, Failure> {
         let pair = Pair::make(kernel, plan.id, (number, direction), link.mtu)?;
         let passage = Passage { number, direction, interface: link.clone(), pair };
         cut_super_packets(plan, &passage.pair)?;
+        passage.pair.set_up(kernel)?;
         if direction == Direction::Ingress {
             hand_back(kernel, &passage)?;
+            passage.pair.wait_for_exit(kernel)?;
         }
-        passage.pair.set_up(kernel)?;
         passages.push(passage);
     }
     let table = Table::new(plan.id, &passages);

@@ -1,6 +1,11 @@
 //! The links that a fault's packets go through: pairs, where what the first one sends the second receives, and
 //! single ones, which give what they are to send back to where it came in.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use nix::errno::Errno;
 use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId};
 
@@ -16,6 +21,10 @@ use crate::{
         link::{self, Link},
     },
 };
+
+/// For how long a link may be without the carrier that it has.
+const PATIENCE: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(1);
 
 /// The two links for packets of one direction over one interface.
 #[derive(Clone, Debug)]
@@ -47,6 +56,23 @@ impl Pair {
         // carrier, which for the first of a pair to be set up is only noticed later, by a worker thread.
         set_up(kernel, &self.exit)?;
         set_up(kernel, &self.entry)
+    }
+
+    /// Waits until the second link sends as well: what it is given before is lost. A busy machine takes some
+    /// tens of milliseconds for it.
+    pub fn wait_for_exit(&self, kernel: &mut Kernel) -> Result<(), Failure> {
+        let Link { index, name, .. } = &self.exit;
+        let start = Instant::now();
+        while !link::is_operational(&mut kernel.route, *index)
+            .doing(|| format!("read the state of the link {name}"))?
+        {
+            if start.elapsed() > PATIENCE {
+                let message = format!("the link {name} has no carrier");
+                return Err(failure(FailureKind::Kernel, message, None));
+            }
+            thread::sleep(STEP);
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ const RTM_GETLINK: u16 = 18;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -30,6 +31,8 @@ const NO_ADDRESSES: u8 = 1;
 const IFF_UP: u32 = 1;
 const IFF_NOARP: u32 = 0x80;
 const IFF_MULTICAST: u32 = 0x1000;
+/// `IF_OPER_UP` (linux/if.h).
+const OPERATIONAL: u8 = 6;
 /// linux/if_arp.h.
 const ARPHRD_ETHER: u16 = 1;
 
@@ -118,6 +121,14 @@ pub fn delete(index: i32) -> Message {
 pub fn list(route: &mut Netlink) -> Result<Vec<Link>, Refusal> {
     let attributes = Attributes::new().native32(IFLA_EXT_MASK, SKIP_STATS);
     route.dump(Message::new(RTM_GETLINK, &header(0, 0, 0), &attributes), read)
+}
+
+/// Whether it sends: it is up, and the kernel has noticed its carrier. Since Linux 6.8 to ask has it noticed.
+pub fn is_operational(route: &mut Netlink, index: i32) -> Result<bool, Refusal> {
+    let attributes = Attributes::new().native32(IFLA_EXT_MASK, SKIP_STATS);
+    let body = route.get(&Message::new(RTM_GETLINK, &header(index, 0, 0), &attributes))?;
+    let state = body.get(16..).and_then(|body| attribute::find(body, IFLA_OPERSTATE));
+    Ok(state == Some(&[OPERATIONAL]))
 }
 
 pub(crate) fn read(body: &[u8]) -> Option<Link> {

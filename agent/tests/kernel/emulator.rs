@@ -166,14 +166,15 @@ fn holds_packets_for_the_delay() {
         let agent = disrupt(&pod, "20s", &json!({ "delay": delay }));
         let probe = Probe::start(&pod);
         thread::sleep(Duration::from_secs(1));
-        let (packets, sent) = probe.stop();
+        let seen = probe.stop();
         end(agent);
-        assert_eq!(packets.len(), sent as usize, "packets were lost");
-        let mut times: Vec<_> = packets.iter().map(|packet| packet.travelled_ms).collect();
+        seen.assert_none_lost();
+        let mut times: Vec<_> = seen.packets.iter().map(|packet| packet.travelled_ms).collect();
         times.sort_by(f64::total_cmp);
         let [least, half, most] = [0.0, 0.5, 0.99].map(|part| quantile(&times, part));
         println!(
-            "delay {delay}: {least:.2} at least, {half:.2} in the middle, 99 in 100 within {most:.2} ms, of {sent}"
+            "delay {delay}: {least:.2} at least, {half:.2} in the middle, 99 in 100 within {most:.2} ms, of {}",
+            times.len()
         );
         assert!(least >= want && half < want + 1.0, "{least} to {half}");
     }
@@ -328,12 +329,13 @@ fn reorders_what_was_asked() {
     let agent = disrupt(&pod, "60s", &json!({ "delay": "20ms", "reorder": "25%" }));
     let probe = Probe::of(&pod, 5);
     thread::sleep(Duration::from_millis(2500));
-    let (packets, sent) = probe.stop();
+    let seen = probe.stop();
     end(agent);
-    assert_eq!(packets.len(), sent as usize, "packets were lost");
+    seen.assert_none_lost();
+    let sent = seen.sent();
     let early = |packet: &&Packet| packet.travelled_ms < 15.0;
-    let early = packets.iter().filter(early).count() as f64;
-    assert_share(&format!("reorder 25% of {sent}"), early / f64::from(sent), 0.25);
+    let early = seen.packets.iter().filter(early).count() as f64;
+    assert_share(&format!("reorder 25% of {sent}"), early / sent as f64, 0.25);
 }
 
 fn spreads_delays_in_a_bell_curve() {
@@ -342,9 +344,9 @@ fn spreads_delays_in_a_bell_curve() {
     let agent = disrupt(&pod, "60s", &netem);
     let probe = Probe::of(&pod, 5);
     thread::sleep(Duration::from_millis(2500));
-    let (packets, _) = probe.stop();
+    let seen = probe.stop();
     end(agent);
-    let mut times: Vec<_> = packets.iter().map(|packet| packet.travelled_ms).collect();
+    let mut times: Vec<_> = seen.packets.iter().map(|packet| packet.travelled_ms).collect();
     times.sort_by(f64::total_cmp);
     for (part, want) in
         [(0.0228, 20.0), (0.1587, 25.0), (0.5, 30.0), (0.8413, 35.0), (0.9772, 40.0)]
@@ -560,12 +562,12 @@ fn opens_when_its_agent_is_killed() {
     let killed = now_ms();
     agent.sigkill();
     thread::sleep(Duration::from_millis(500));
-    let (packets, sent) = probe.stop();
-    let after = packets.iter().filter(|packet| packet.sent_ms > killed);
+    let seen = probe.stop();
+    let after = seen.packets.iter().filter(|packet| packet.sent_ms > killed);
     let (first, most) = after.fold((f64::MAX, 0.0f64), |(first, most), packet| {
         (first.min(packet.sent_ms - killed), most.max(packet.travelled_ms))
     });
-    let lost = sent as usize - packets.len();
+    let lost = seen.lost.len();
     println!(
         "killed: {lost} packets were lost, the first that passed was sent {first:.1} ms later"
     );

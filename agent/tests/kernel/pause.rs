@@ -99,15 +99,18 @@ fn only_processes_that_match_are_stopped() {
         };
         pids.split_whitespace().map(state).collect::<Vec<_>>()
     };
-    until("children", || (children().len() == 2).then_some(()));
+    let sleeps = |states: [char; 2]| {
+        children() == [("sleep 1234".to_owned(), states[0]), ("sleep 4321".to_owned(), states[1])]
+    };
+    until("children that sleep", || sleeps(['S', 'S']).then_some(()));
     let mut plan = plan(&container, "60s");
     plan["target"]["matching"] = "^sleep 12".into();
     let (mut agent, status) = container.disturb(&plan);
     assert_eq!((status.processes, status.threads), (1, 1));
-    assert_eq!(children(), [("sleep 1234".to_owned(), 't'), ("sleep 4321".to_owned(), 'S')]);
+    assert!(sleeps(['t', 'S']), "{:?}", children());
     agent.send(&revert());
     assert_eq!(clean_end(agent.next()).0, Ending::Request);
-    until("sleep to go on", || (children()[0].1 == 'S').then_some(()));
+    until("sleep to go on", || sleeps(['S', 'S']).then_some(()));
     plan["target"]["matching"] = "nothing".into();
     let events = container.ask(&disturb(&plan));
     assert_eq!(failure(&events).kind, FailureKind::NotFound);

@@ -63,6 +63,11 @@ impl Namespace {
         self.spawn(move || command.spawn().unwrap()).join().unwrap()
     }
 
+    /// Has `ip` do these things in it, one on each line.
+    fn ip(&self, lines: &str) {
+        self.run(&format!("exec ip -batch - <<'END'\n{lines}\nEND"));
+    }
+
     /// Runs a command in it that must succeed, and returns what it prints.
     pub fn run(&self, line: &str) -> String {
         let output = self.try_run(line);
@@ -99,26 +104,40 @@ impl Pod {
         let pod = Self { inside: Namespace::new(), outside: Namespace::new() };
         for end in [&pod.inside, &pod.outside] {
             // Nobody else can have their addresses; to look for that takes a second or two.
-            end.run("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad; ip link set lo up");
+            end.run("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
         }
-        pod.connect("eth0", "10.9.0", "fd00:9:");
-        pod.inside
-            .run(&format!("ip route add default via {PEER4}; ip -6 route add default via {PEER6}"));
+        let route = format!("route add default via {PEER4}\nroute add default via {PEER6}\n");
+        pod.wire("eth0", ["10.9.0", "fd00:9:"], ["link set lo up\n", &route]);
         pod
     }
 
     /// Adds an interface, its address ending in 1 and its peer's in 2.
     pub fn connect(&self, name: &str, prefix4: &str, prefix6: &str) {
-        self.inside.run(&format!(
-            "ip link add {name} type veth peer name {name} netns {} &&
-             ip addr add {prefix4}.1/24 dev {name} && ip addr add {prefix6}:1/64 dev {name} nodad &&
-             ip link set {name} up",
-            self.outside.path()
+        self.wire(name, [prefix4, prefix6], [""; 2]);
+    }
+
+    /// The same; `before` at both ends and `after` in the pod. In few processes: they take a kernel that runs as
+    /// a program long.
+    fn wire(&self, name: &str, [prefix4, prefix6]: [&str; 2], [before, after]: [&str; 2]) {
+        let addresses = |number: u8| {
+            format!(
+                "addr add {prefix4}.{number}/24 dev {name}
+                 addr add {prefix6}:{number}/64 dev {name} nodad
+                 link set {name} up"
+            )
+        };
+        let other = self.outside.path();
+        self.inside.ip(&format!(
+            "{before}link add {name} type veth peer name {name} netns {other}\n{}\n{after}",
+            addresses(1)
         ));
-        self.outside.run(&format!(
-            "ip addr add {prefix4}.2/24 dev {name} && ip addr add {prefix6}:2/64 dev {name} nodad &&
-             ip link set {name} up"
-        ));
+        self.outside.ip(&format!("{before}{}", addresses(2)));
+        // The kernel notices in a thread of its own that the first of them has got its wire, and drops what is
+        // sent before.
+        until("a carrier", || {
+            let link = self.inside.run(&format!("ip -o link show dev {name}"));
+            link.contains("state UP").then_some(())
+        });
     }
 
     /// Waits until IPv6 works on this interface: on a new link it takes a second of its own.

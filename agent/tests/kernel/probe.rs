@@ -15,12 +15,14 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
+    sys::socket::{setsockopt, sockopt::RcvBufForce},
     time::{ClockId, clock_gettime},
 };
 
 use crate::pod::{PEER4, POD4, Pod};
 
 const PORT: u16 = 7000;
+const RECEIVE_BUFFER: usize = 8 << 20;
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Milliseconds of the clock that the agent and the kernel's timers go by.
@@ -35,10 +37,42 @@ pub struct Packet {
     pub travelled_ms: f64,
 }
 
+/// What came of a stream of packets.
+pub struct Seen {
+    /// Those that arrived, in the order in which they were sent.
+    pub packets: Vec<Packet>,
+    /// When those left that did not, in milliseconds.
+    pub lost: Vec<f64>,
+}
+
+impl Seen {
+    /// How many were sent.
+    pub fn sent(&self) -> usize {
+        self.packets.len() + self.lost.len()
+    }
+
+    /// Fails unless all of them arrived; says where in the stream the others are missing.
+    pub fn assert_none_lost(&self) {
+        let places: Vec<_> = self.lost.iter().map(|left| self.place(*left)).collect();
+        assert!(places.is_empty(), "packets were lost: {}", places.join("; "));
+    }
+
+    /// A packet among those that were sent around it.
+    fn place(&self, left_ms: f64) -> String {
+        let next = self.packets.partition_point(|packet| packet.sent_ms < left_ms);
+        let around = |packet: &Packet| {
+            format!("{:+.2} ms travelled {:.2}", packet.sent_ms - left_ms, packet.travelled_ms)
+        };
+        let [before, after] = [next.checked_sub(1), Some(next)]
+            .map(|at| at.and_then(|at| self.packets.get(at)).map_or_else(String::new, around));
+        format!("number {next} of {}, between [{before}] and [{after}]", self.sent())
+    }
+}
+
 /// Sends and receives until it is told to stop.
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    sender: JoinHandle<u32>,
+    sender: JoinHandle<Vec<f64>>,
     receiver: JoinHandle<Vec<Packet>>,
 }
 
@@ -61,6 +95,8 @@ impl Probe {
         let stopped = Arc::clone(&stop);
         let receiver = thread::spawn(move || {
             let socket = socket(&outside, PEER4);
+            // What a busy machine keeps it from reading for a while must not be lost.
+            setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).unwrap();
             ready.send(()).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
             let (mut packets, mut buffer) = (Vec::new(), [0; 8]);
@@ -79,12 +115,13 @@ impl Probe {
         let stopped = Arc::clone(&stop);
         let sender = thread::spawn(move || {
             let socket = socket(&inside, POD4);
-            let mut sent = 0;
+            let mut sent = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 for _ in 0..each {
-                    socket.send_to(&now_ms().to_ne_bytes(), (PEER4, PORT)).unwrap();
+                    let now = now_ms();
+                    socket.send_to(&now.to_ne_bytes(), (PEER4, PORT)).unwrap();
+                    sent.push(now);
                 }
-                sent += each;
                 thread::sleep(INTERVAL);
             }
             sent
@@ -92,13 +129,16 @@ impl Probe {
         Self { stop, sender, receiver }
     }
 
-    /// Stops; returns what arrived, in the order in which it was sent, and how many were sent.
-    pub fn stop(self) -> (Vec<Packet>, u32) {
+    /// Stops; says what came of the packets.
+    pub fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let sent = self.sender.join().unwrap();
+        let mut lost = self.sender.join().unwrap();
         let mut packets = self.receiver.join().unwrap();
         packets.sort_by(|a, b| a.sent_ms.total_cmp(&b.sent_ms));
-        (packets, sent)
+        lost.retain(|left| {
+            packets.binary_search_by(|packet| packet.sent_ms.total_cmp(left)).is_err()
+        });
+        Seen { packets, lost }
     }
 }
 
