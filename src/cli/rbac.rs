@@ -24,7 +24,9 @@ pub enum Level {
     Process,
     /// Whole pods: ClusterRole pod-chaos-pods
     Pods,
-    /// Each of them, and ClusterRole pod-chaos, which is made of them
+    /// To annotate pods that have a fault, with leave to patch them: ClusterRole pod-chaos-audit
+    Audit,
+    /// Each of them, and ClusterRole pod-chaos, which is made of the others than audit
     #[default]
     All,
 }

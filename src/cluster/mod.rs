@@ -1,6 +1,7 @@
 //! The only place that talks to the API server.
 
 mod agent;
+mod audit;
 pub mod checkup;
 mod client;
 mod error;
@@ -19,6 +20,7 @@ mod session;
 mod target;
 
 pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
+pub use audit::Audit;
 pub use client::Cluster;
 pub use error::{api_error, connect_error};
 pub use follow::{Change, Following};

@@ -27,13 +27,13 @@ use super::{
 use crate::{
     cli::{ConnectionArgs, CourseArgs, PodArgs},
     cluster::{
-        AgentContainer, AgentSpec, AgentState, Change, Chosen, Cluster, Domain, Following,
+        AgentContainer, AgentSpec, AgentState, Audit, Change, Chosen, Cluster, Domain, Following,
         Installed, NewAgent, NoAnswer, Role, Session, SessionError, TargetContainer, ensure_agent,
         reach_agent,
     },
     exit::{Error, Exit},
     plan::PodName,
-    report::{Board, Follow},
+    report::{Board, Follow, text},
 };
 
 /// Between two looks whether a fault has ended whose agent is out of reach.
@@ -93,7 +93,19 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
         (outcome, _) => outcome,
     };
     run.report.outcome(&outcome);
+    let Run { audit, left, .. } = run;
+    audit.end((!left).then(|| how_it_ended(&outcome))).await;
     (at, outcome)
+}
+
+/// For those who were not there.
+fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
+    match outcome {
+        Ok(Exit::Done) => "has ended, and is clean".to_owned(),
+        Ok(Exit::Interrupted) => "was reverted, and is clean".to_owned(),
+        Ok(_) => "has ended, and was not verified clean".to_owned(),
+        Err(error) => format!("has failed: {}", error.messages.join("; ")),
+    }
 }
 
 /// All of them at the same time, and what they come to together.
@@ -219,6 +231,9 @@ struct Run {
     agent: AgentSpec,
     job: Job,
     report: Box<dyn Follow>,
+    audit: Audit,
+    /// Whether it goes on without this command.
+    left: bool,
     /// When it ends at the latest; `None` until it is in force.
     deadline: Option<Instant>,
     /// Whether it ends with its agent: the kernel's timer needs none, where the kernel does what is done.
@@ -243,6 +258,8 @@ impl Run {
             name: at.name.clone(),
             needs_agent: agent.role.domain() == Domain::Processes,
             agent,
+            audit: Audit::new(at, job.id),
+            left: false,
             job,
             report,
             deadline: None,
@@ -418,6 +435,12 @@ impl Run {
                         }
                         if let Event::InForce { status } = &event {
                             self.needs_agent |= status.backend == Backend::Userspace;
+                            self.audit.begin(text::what(status), Duration::from_millis(status.remaining_ms));
+                        }
+                        if let Event::ProcessInForce { status } = &event {
+                            let what =
+                                format!("{} in container {}", status.doing, status.target.container);
+                            self.audit.begin(what, Duration::from_millis(status.remaining_ms));
                         }
                         match event {
                             Event::InForce { status: FaultStatus { remaining_ms, .. } }
@@ -512,6 +535,7 @@ impl Run {
         let left_ms = left.and_then(|left| u64::try_from(left.as_millis()).ok()).unwrap_or(0);
         let flags = self.cluster.flags(&self.name);
         self.report.detached(self.ender(), left_ms, &flags);
+        self.left = true;
         Outcome::Exit(Exit::Done)
     }
 

@@ -21,6 +21,7 @@ fn roles(level: Level) -> &'static str {
         Level::Network => "\n  name: pod-chaos-network\n",
         Level::Process => "\n  name: pod-chaos-process\n",
         Level::Pods => "\n  name: pod-chaos-pods\n",
+        Level::Audit => "\n  name: pod-chaos-audit\n",
         Level::All => return ROLES,
     };
     let document = documents.find(|document| document.contains(role)).unwrap_or_default();

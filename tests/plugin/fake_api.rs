@@ -161,6 +161,8 @@ struct State {
     added_at: Option<Instant>,
     /// Requests that reached an agent.
     agent_heard: Vec<protocol::Request>,
+    /// Events and annotations, as they came.
+    left: Vec<Value>,
     /// What happened at agents, in order: of which pod, and `hello` or the request.
     agent_log: Vec<(String, String)>,
 }
@@ -214,6 +216,7 @@ impl FakeApi {
             added: Vec::new(),
             added_at: None,
             agent_heard: Vec::new(),
+            left: Vec::new(),
             agent_log: Vec::new(),
         }));
         let (tell, told) = mpsc::channel();
@@ -269,6 +272,11 @@ impl FakeApi {
     /// What the plugin asked leave for, as `list endpointslices.discovery.k8s.io`.
     pub fn asked(&self) -> BTreeSet<String> {
         self.state.lock().unwrap().asked.clone()
+    }
+
+    /// Events and annotations that were left, as they came.
+    pub fn left(&self) -> Vec<Value> {
+        self.state.lock().unwrap().left.clone()
     }
 
     /// Containers that were really added.
@@ -337,6 +345,20 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
                 &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}),
             ),
         }
+    } else if path.ends_with("/selfsubjectreviews") {
+        json_answer(201, &json!({"metadata": {}, "status": {"userInfo": {"username": "jane"}}}))
+    } else if method == Method::POST && path.ends_with("/events") {
+        if state.scenario.forbidden.contains(&"create events") {
+            return Ok(json_answer(403, &status(403, "Forbidden", "no")));
+        }
+        state.left.push(body.clone());
+        json_answer(201, &body)
+    } else if method == Method::PATCH && !body["metadata"].is_null() {
+        if state.scenario.forbidden.contains(&"patch pods") {
+            return Ok(json_answer(403, &status(403, "Forbidden", "no")));
+        }
+        state.left.push(body["metadata"]["annotations"].clone());
+        json_answer(200, &json!({"metadata": {"name": "web"}}))
     } else if method == Method::PATCH {
         patch(&mut state, &path, &body, uri.query().unwrap_or_default().contains("dryRun=All"))
     } else if let Some(resource) = followed(&state.scenario, &uri) {

@@ -2,6 +2,7 @@
 //!
 //! What needs a real kubelet is in `tests/e2e`.
 
+mod audit;
 #[cfg(unix)]
 mod completion;
 #[cfg(unix)]

@@ -49,9 +49,12 @@ fn prints_the_roles_of_a_level_which_one_role_unites() {
     assert_eq!(names(&process), ["pod-chaos-process"]);
     let all = printed(&[]);
     let each = ["pod-chaos-network", "pod-chaos-process", "pod-chaos-pods"];
-    assert_eq!(names(&all), [&each[..], &["pod-chaos"]].concat());
+    assert_eq!(names(&all), [&each[..], &["pod-chaos-audit", "pod-chaos"]].concat());
+    let audit = printed(&["--level", "audit"]);
+    assert_eq!(given(&audit[0]), BTreeSet::from(["patch pods".to_owned()]));
+    assert!(audit[0]["metadata"].get("labels").is_none(), "nobody gets it with the others");
     assert_eq!(all[..3], [network, process, pods].concat());
-    let selected = &all[3]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
+    let selected = &all[4]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
     for role in &all[..3] {
         assert_eq!(role["metadata"]["labels"], *selected);
     }
@@ -61,6 +64,7 @@ fn prints_the_roles_of_a_level_which_one_role_unites() {
 #[test]
 fn the_roles_give_what_the_plugin_uses_and_no_more() {
     let every_fault = [
+        "create events",
         "create pods/exec",
         "get daemonsets.apps",
         "get deployments.apps",
