@@ -15,13 +15,19 @@ use kube::{
 };
 use pod_chaos_protocol::FaultId;
 use serde_json::{Value, json};
-use tokio::{sync::OnceCell, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::OnceCell,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{Chosen, Cluster, client::in_time};
 use crate::plan::PodName;
 
 /// The annotation's key begins so; the fault's id follows.
 const ANNOTATION: &str = "pod-chaos/fault-";
+/// How long after a fault has begun its traces are left.
+const FIRST: Duration = Duration::from_millis(30);
 /// How long a command goes on for their sake.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -53,6 +59,8 @@ impl Audit {
         let until = Timestamp::try_from(SystemTime::now() + left).unwrap_or(Timestamp::MAX);
         let until = format!("{until:.0}");
         self.begun = Some(tokio::spawn(async move {
+            // Where there are many, all of them are to begin first.
+            sleep(of.cluster.pace(FIRST)).await;
             let by = USER.get_or_init(|| user(&of.cluster)).await;
             let message = format!("{what}, until {until} at the latest, by {by}");
             let value = Value::from(json!({"by": by, "what": what, "until": until}).to_string());

@@ -5,6 +5,7 @@
 //! says why. `POD_CHAOS_NODE=native` (or `guest`) has all of them on that node, which is how the backend of
 //! nodes without netem passes what netem passes.
 
+mod admission;
 mod deadline;
 mod followed;
 mod image;
@@ -57,6 +58,16 @@ const TESTS: &[(&str, Node, Test)] = &[
         install::uninstall_lets_the_agent_exit,
     ),
     ("install::asks_for_the_least", Node::Native, install::asks_for_the_least),
+    (
+        "admission::pod_security_lets_in_what_the_table_says",
+        Node::Native,
+        admission::pod_security_lets_in_what_the_table_says,
+    ),
+    (
+        "admission::a_policy_lets_in_agents_and_nothing_else",
+        Node::Native,
+        admission::a_policy_lets_in_agents_and_nothing_else,
+    ),
     ("deadline::holds_when_all_live", Node::Guest, deadline::holds_when_all_live),
     (
         "deadline::holds_when_the_plugin_is_killed",
