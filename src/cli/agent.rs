@@ -6,7 +6,7 @@ use super::{PickArgs, PodArgs};
 use crate::plan::Image;
 
 /// Which image the agent comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ImageArgs {
     /// Image of the agent
     #[arg(short = 'g', long, value_name = "IMAGE", env = "POD_CHAOS_IMAGE", default_value_t)]

@@ -8,7 +8,7 @@ use pod_chaos_protocol::{ProcessPattern, RunTime, SignalName};
 use super::{CourseArgs, OutputArgs, PodArgs, agent::ImageArgs, at_least_one};
 
 /// Flags that name a container.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ContainerArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -22,7 +22,7 @@ pub struct ContainerArgs {
 }
 
 /// Flags that say whose processes, and which.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ProcessArgs {
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -1,14 +1,15 @@
 //! `syscall`.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use pod_chaos_protocol::{
     Call, ErrorNumber, Latency, PathPattern, Percentage, Set, SignalName, When,
 };
 
-use super::{CourseArgs, ProcessArgs};
+use super::{CourseArgs, MatrixArgs, ProcessArgs};
 
 /// Flags of `syscall`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Examples:
   kubectl pod-chaos syscall -p web --call open --error EACCES --path '/data/*'
@@ -26,6 +27,9 @@ Every thread is traced, and all that it makes, so each of its system calls
 takes some microseconds longer. If the agent dies, the kernel lets go of them
 at once. docs/syscall.md explains all of it.")]
 pub struct SyscallArgs {
+    /// Something else than one fault.
+    #[command(subcommand)]
+    pub action: Option<SyscallAction>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub target: ProcessArgs,
@@ -35,6 +39,13 @@ pub struct SyscallArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub calls: CallArgs,
+}
+
+/// What there is to do beside one fault.
+#[derive(Debug, Subcommand)]
+pub enum SyscallAction {
+    /// Go through many faults in turn, and measure what the container makes of each
+    Matrix(Box<MatrixArgs>),
 }
 
 /// Flags that say which system calls are hit, and what is done to them.

@@ -11,6 +11,7 @@ mod image;
 mod install;
 mod interrupt;
 mod kill;
+mod matrix;
 mod network;
 mod observe;
 mod outcome;

@@ -76,7 +76,7 @@ async fn observe(connection: &ConnectionArgs, args: &ObserveArgs) -> Result<Exit
 /// Observes a container, also when it restarts.
 pub(super) struct Observer<'a> {
     pub place: Place,
-    at: Chosen,
+    pub at: Chosen,
     target: &'a ContainerArgs,
     every: RunTime,
     end: Instant,

@@ -2,9 +2,12 @@
 
 use pod_chaos_protocol::{Latency, ProcessFault, SignalName, SyscallFault};
 
-use super::process::{self, Wish};
+use super::{
+    matrix,
+    process::{self, Wish},
+};
 use crate::{
-    cli::{ConnectionArgs, SyscallArgs},
+    cli::{ConnectionArgs, CourseArgs, ProcessArgs, SyscallAction, SyscallArgs},
     cluster::Capability,
     exit::{Error, Exit},
     plan,
@@ -14,18 +17,31 @@ use crate::{
 const CAPABILITIES: &[Capability] = &[Capability::SysPtrace];
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &SyscallArgs) -> Result<Exit, Error> {
+    if let Some(SyscallAction::Matrix(args)) = &args.action {
+        return Box::pin(matrix::run(connection, args)).await;
+    }
     let fault = plan::syscall::fault(&args.calls)?;
+    carry_out(connection, &args.target, &args.course, &fault).await
+}
+
+/// One fault, from its agent to its end.
+pub(super) async fn carry_out(
+    connection: &ConnectionArgs,
+    target: &ProcessArgs,
+    course: &CourseArgs,
+    fault: &SyscallFault,
+) -> Result<Exit, Error> {
     let wish = Wish {
-        target: &args.target.of,
-        matching: args.target.matching.as_ref(),
+        target: &target.of,
+        matching: target.matching.as_ref(),
         what: "system calls of processes",
-        course: &args.course,
-        expectation: &expectation(&fault),
+        course,
+        expectation: &expectation(fault),
         fault: ProcessFault::Syscall(Box::new(fault.clone())),
         capabilities: CAPABILITIES,
         inside: false,
         ends_container: false,
-        check: &|_| Ok(warning(&fault)),
+        check: &|_| Ok(warning(fault)),
     };
     process::run(connection, wish).await
 }

@@ -6,6 +6,7 @@ mod followed;
 mod grace_period;
 mod image;
 mod intent;
+pub mod matrix;
 mod mode;
 mod name;
 mod netem;

@@ -7,6 +7,7 @@ pub mod json;
 pub mod metrics;
 mod progress;
 pub mod prometheus;
+pub mod recording;
 mod speech;
 pub mod text;
 

@@ -38,6 +38,7 @@ fn every_help_text_is_as_reviewed() {
         ["burn", "memory"],
         ["burn", "io"],
         ["fill", "disk"],
+        ["syscall", "matrix"],
     ] {
         assert_snapshot!(format!("help_{command}_{action}"), run(&[command, action, "--help"]));
     }

@@ -1,6 +1,8 @@
 //! Faults on processes: whom they are done to, and by an agent that may do what.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     net::TcpListener,
     process::Output,
     sync::atomic::{AtomicBool, Ordering},
@@ -376,4 +378,62 @@ fn a_url_is_asked_meanwhile_and_its_silence_is_told() {
     let rows = String::from_utf8_lossy(&output.stdout);
     let mut statuses = rows.lines().skip(1).filter_map(|line| line.split(',').nth(23));
     assert!(statuses.any(|status| status == "0"), "{rows}");
+}
+
+/// An agent that observes for a while, and whose faults end soon.
+fn goes_through(request: &Request) -> Vec<Line> {
+    let Request::Observe { .. } = request else { return good(request) };
+    let metrics = Metrics::default;
+    (0..200).map(|_| (50, Some(Event::Observed { metrics: metrics() }))).collect()
+}
+
+#[test]
+fn faults_are_gone_through_and_what_is_done_is_not_done_again() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(goes_through),
+        ..Scenario::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let run = |list: &str, times: &str| {
+        let file = folder.path().join("faults.yaml");
+        fs::write(&file, list).unwrap();
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
+        command.args(["--duration", times, "--baseline", times, "--to"]);
+        command.arg(folder.path().join("to")).output().unwrap()
+    };
+    let read = |name: &str| fs::read_to_string(folder.path().join("to").join(name)).unwrap();
+    let disturbed = || {
+        let heard = api.agent_heard().into_iter();
+        let calls = heard.filter_map(|request| match request {
+            Request::Disturb { plan } => Some(plan.fault.to_string()),
+            _ => None,
+        });
+        calls.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let list = "- each: [open, read]\n  with: [{error: EIO}]";
+    let first = run(list, "300ms");
+    assert_eq!(first.status.code(), Some(0), "{}", seen(&first));
+    assert_eq!(disturbed(), ["open: error EIO", "read: error EIO"]);
+    let rows = read("metrics.csv");
+    let mut rows: Vec<_> =
+        rows.lines().skip(1).map(|row| row.splitn(3, ',').take(2).collect::<Vec<_>>()).collect();
+    assert_eq!(rows.len(), read("metrics.jsonl").lines().count());
+    rows.dedup();
+    let phases = ["before", "during", "after"];
+    let all =
+        ["open: error EIO", "read: error EIO"].map(|fault| phases.map(|phase| [fault, phase]));
+    assert_eq!(rows, all.concat());
+    let count = api.agent_heard().len();
+    let again = seen(&run(list, "300ms"));
+    assert!(again.starts_with("exit: 0") && again.contains("all 2 faults are done"), "{again}");
+    assert!(api.agent_heard().len() <= count + 1, "{again}");
+    for (list, times, why) in [
+        (list, "400ms", "it is of other faults, another target, or other times"),
+        ("- each: [opnat]\n  with: [{error: EIO}]", "300ms", "is not a system call"),
+    ] {
+        let refused = seen(&run(list, times));
+        assert!(refused.contains(why), "{refused}");
+    }
 }
