@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+pub mod anchor;
 pub mod apply;
 pub mod backend;
 pub mod carried;

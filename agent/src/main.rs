@@ -9,6 +9,8 @@ fn main() -> std::process::ExitCode {
     match words.next().as_deref() {
         Some("wait") => pod_chaos_agent::wait::run(words.next().as_deref()),
         Some("serve") => pod_chaos_agent::serve::run(),
+        // Started by `serve` alone.
+        Some("anchor") => pod_chaos_agent::anchor::run(),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -20,10 +20,11 @@ use nix::{
     },
 };
 use pod_chaos_protocol::{
-    Ending, Event, Failure, FailureKind, Fault, FaultId, PROTOCOL, Plan, Request,
+    Ending, Event, Failure, FailureKind, Fault, FaultId, PROTOCOL, Plan, Processes, Request,
 };
 
 use crate::{
+    anchor::Anchor,
     apply::{self, InForce, LOCK_PATIENCE, take_lock},
     carried::{self, Outcome},
     carry, clock,
@@ -121,6 +122,7 @@ impl Conversation {
             Request::Disturb { plan } => carry::carry(self, &plan),
             Request::Observe { plan } => observe::observe(self, &plan),
             Request::Signal { plan } => signal::send(&plan),
+            Request::Anchor { target } => self.anchor(&target),
             Request::Status => say_status(),
             Request::Revert { fault } => revert(fault),
             Request::Stop => stop(),
@@ -130,6 +132,14 @@ impl Conversation {
                 None,
             )),
         }
+    }
+
+    fn anchor(&mut self, target: &Processes) -> Result<(), Failure> {
+        let anchor = Anchor::start(target)?;
+        say(&Event::Anchored { pid: anchor.pid() });
+        // An error of poll is the end as well.
+        while let Ok(Happening::Request(_)) = self.next(None, &[]) {}
+        Ok(())
     }
 
     fn apply(&mut self, plan: &Plan) -> Result<(), Failure> {

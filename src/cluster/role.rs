@@ -54,16 +54,22 @@ pub enum Capability {
     SysPtrace,
     /// To signal processes of other users.
     Kill,
+    /// To become another user.
+    SetUid,
+    /// To become another group.
+    SetGid,
 }
 
 impl Capability {
-    const ALL: [Self; 2] = [Self::SysPtrace, Self::Kill];
+    const ALL: [Self; 4] = [Self::SysPtrace, Self::Kill, Self::SetUid, Self::SetGid];
 
     /// As Kubernetes has it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SysPtrace => "SYS_PTRACE",
             Self::Kill => "KILL",
+            Self::SetUid => "SETUID",
+            Self::SetGid => "SETGID",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::api::{AttachParams, AttachedProcess};
-use pod_chaos_protocol::{Event, PROTOCOL, Request};
+use pod_chaos_protocol::{Event, PROTOCOL, Processes, Request};
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
 };
@@ -92,6 +92,25 @@ impl Session {
         container: &str,
     ) -> Result<Self, SessionError> {
         Self::open_from(&format!("/proc/{}/exe", self.pid), cluster, pod, container).await
+    }
+
+    /// The same by way of a process that has the user and group of the container's main one, whoever that is. The agent
+    /// needs SETUID and SETGID for it.
+    pub async fn open_anchored(
+        &mut self,
+        cluster: &Cluster,
+        pod: &PodName,
+        target: Processes,
+    ) -> Result<Self, SessionError> {
+        let container = target.container.clone();
+        self.send(&Request::Anchor { target }).await?;
+        match self.answer().await? {
+            Event::Anchored { pid } => {
+                Self::open_from(&format!("/proc/{pid}/exe"), cluster, pod, &container).await
+            }
+            Event::Failed { failure } => Err(SessionError::NotRunning(failure.message)),
+            other => Err(SessionError::Lost(format!("it said {other:?}"))),
+        }
     }
 
     async fn open_from(

@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     interrupt::Interrupts,
     note, print_line, process,
-    start::{Aim, Ready, Wanted, Way, make_ready},
+    start::{Aim, Ready, Wanted, Way, enter_by, make_ready},
     sweep, url,
 };
 use crate::{
@@ -206,7 +206,8 @@ impl<'a> Observer<'a> {
         let container = TargetContainer::choose(&pod, Some(&self.place.container))?;
         let spec = process::agent(&self.target.agent.image, &pod, &container, &[]);
         let (beside, _) = ensure_agent(cluster, name, &pod, &spec, &mut note).await?;
-        let mut session = beside.open_beside(cluster, name, &self.place.container).await?;
+        let at = Chosen { cluster: cluster.clone(), name: name.clone(), pod };
+        let mut session = enter_by(&at, &spec, &beside, &container, &mut note).await?;
         let plan = Observation { every: self.every, running_time, container: Some(container.id) };
         session.send(&Request::Observe { plan }).await?;
         Ok(session)

@@ -18,9 +18,9 @@ use super::{installed, print_line};
 use crate::{
     cli::{ConnectionArgs, DryRun, PickArgs, PodArgs},
     cluster::{
-        AgentContainer, AgentSpec, Choice, Chosen, Cluster, Domain, Installed, Limits, NewAgent,
-        Safety, Session, SessionError, TargetContainer, check_namespaces, check_pod, ensure_agent,
-        reach_agent, select,
+        AgentContainer, AgentSpec, Capability, Choice, Chosen, Cluster, Domain, Installed, Limits,
+        NewAgent, ProcessRole, Role, Safety, Session, SessionError, TargetContainer, User,
+        check_namespaces, check_pod, ensure_agent, reach_agent, select,
     },
     exit::{Error, Exit},
     plan::{OutputFormat, Selection},
@@ -401,20 +401,60 @@ async fn enter<D>(unit: &mut Unit<D>) -> Result<(), Error> {
     let (Some(container), Some(Way::Session(agent))) = (&unit.aim.inside, &unit.way) else {
         return Ok(());
     };
-    let (name, target) = (&unit.at.name, &container.container.name);
-    let entered = agent.open_beside(&unit.at.cluster, name, target).await;
-    let session = entered.map_err(|error| match error {
-        SessionError::NotRunning(why) => Error::refused(format_args!(
-            "container {target} of pod/{name} cannot start a process of the agent's: {why}"
-        ))
-        .hint(
-            "the agent has to run as the same user and group: where the container's are those of its image, \
-             set runAsUser and runAsGroup",
-        ),
-        other => other.into(),
-    })?;
+    let mut say = |text: &str| unit.report.note(text);
+    let session = enter_by(&unit.at, &unit.aim.agent, agent, container, &mut say).await?;
     unit.way = Some(Way::Session(Box::new(session)));
     Ok(())
+}
+
+/// Has a process started in a container by this agent beside it, which `spec` has described. Where that one is not the
+/// user that the container is, by another one that can become anyone.
+pub(super) async fn enter_by(
+    Chosen { cluster, name, pod }: &Chosen,
+    spec: &AgentSpec,
+    agent: &Session,
+    container: &TargetContainer,
+    say: &mut dyn FnMut(&str),
+) -> Result<Session, Error> {
+    let target = &container.container.name;
+    let mut entered = agent.open_beside(cluster, name, target).await;
+    if let (Err(SessionError::NotRunning(why)), Some(spec)) = (&entered, anchoring(spec))
+        && is_denied(why)
+    {
+        let put_in = ensure_agent(cluster, name, pod, &spec, say).await;
+        let (mut agent, how) = put_in.map_err(|error| {
+            error.hint_too("an agent without capabilities will do where the container has runAsUser and runAsGroup")
+        })?;
+        if how == Installed::Now {
+            say(&format!(
+                "pod/{name} container {target} is a user that only its image says: to become it takes {}",
+                spec.role.capabilities().join(", ")
+            ));
+        }
+        entered = agent.open_anchored(cluster, name, container.processes(None)).await;
+    }
+    entered.map_err(|error| match error {
+        SessionError::NotRunning(why) => Error::refused(format_args!(
+            "container {target} of pod/{name} cannot start a process of the agent's: {why}"
+        )),
+        other => other.into(),
+    })
+}
+
+/// Whether the kernel has denied who the container is the agent's file, in the words of runc or crun, and not the
+/// container's end.
+fn is_denied(why: &str) -> bool {
+    why.to_ascii_lowercase().contains("permission denied")
+}
+
+/// The agent that can become whoever the container is, where the first one only guessed that it is root.
+fn anchoring(spec: &AgentSpec) -> Option<AgentSpec> {
+    let Role::Process(role) = &spec.role else { return None };
+    let capabilities = vec![Capability::SetUid, Capability::SetGid];
+    (role.user == User::ROOT).then(|| AgentSpec {
+        image: spec.image.clone(),
+        role: Role::Process(ProcessRole { capabilities, ..role.clone() }),
+    })
 }
 
 async fn wait<D>(warm_up: Duration, units: &mut [Unit<D>]) {

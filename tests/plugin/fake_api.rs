@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{SinkExt as _, StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -65,6 +65,8 @@ pub struct Scenario {
     pub agent: Agent,
     /// The protocol that it says it speaks.
     pub agent_protocol: u16,
+    /// Whether the container's user may not start the agent's own file there.
+    pub foreign_user: bool,
     /// Whether the server forgets the container it was given.
     pub drops_containers: bool,
     /// An answer to what is not a dry run, in place of the patched pod.
@@ -90,6 +92,7 @@ impl Default for Scenario {
             events: Vec::new(),
             agent: Agent::Says(|_| Vec::new()),
             agent_protocol: protocol::PROTOCOL,
+            foreign_user: false,
             drops_containers: false,
             patch_error: None,
             starts_in: Duration::ZERO,
@@ -485,6 +488,8 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
                    API group \"\" in the namespace \"default\"";
         return json_answer(403, &status(403, "Forbidden", why));
     }
+    let own_file = request.uri().query().unwrap_or_default().contains("command=%2Fproc%2F7%2Fexe");
+    let refused = own_file && state.lock().unwrap().scenario.foreign_user;
     let starting = {
         let state = state.lock().unwrap();
         state.added_at.is_some_and(|at| at.elapsed() < state.scenario.starts_in)
@@ -501,8 +506,17 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
     let name = request.uri().path().rsplit('/').nth(1).unwrap_or_default().to_owned();
     tokio::spawn(async move {
         let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
-        let stream =
+        let mut stream =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        if refused {
+            let why = "OCI runtime exec failed: exec failed: unable to start container process: exec: \
+                       \"/proc/7/exe\": stat /proc/7/exe: permission denied: unknown";
+            let mut last = vec![3];
+            last.extend(status(500, "InternalError", why).to_string().into_bytes());
+            let _ = stream.send(tungstenite::Message::binary(last)).await;
+            let _ = stream.close(None).await;
+            return;
+        }
         // The plugin hanging up is part of the play.
         let _ = play(stream, &state, &name, protocol, says).await;
     });
@@ -526,7 +540,6 @@ async fn play<S>(
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    use futures::{SinkExt as _, StreamExt as _};
     let line = |event: &protocol::Event| {
         let mut bytes = vec![1];
         bytes.extend(serde_json::to_vec(event).unwrap());

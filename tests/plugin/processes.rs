@@ -328,6 +328,38 @@ fn observes(request: &Request) -> Vec<Line> {
     vec![(0, Some(Event::Observed { metrics })), (50, None)]
 }
 
+/// The same, and it can become anyone.
+fn becomes(request: &Request) -> Vec<Line> {
+    match request {
+        Request::Anchor { .. } => vec![(0, Some(Event::Anchored { pid: 77 }))],
+        request => observes(request),
+    }
+}
+
+#[test]
+fn a_container_of_an_unknown_user_is_entered_by_an_agent_that_becomes_it() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(becomes),
+        foreign_user: true,
+        ..Scenario::default()
+    });
+    let observe = || {
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["observe", "-p", "web", "-r", "1", "-o", "csv"]).output().unwrap()
+    };
+    let output = observe();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(seen(&output).contains("takes SETUID, SETGID"), "{}", seen(&output));
+    let [first, second] = &api.added()[..] else { panic!("{:?}", api.added()) };
+    assert_eq!(first["securityContext"]["capabilities"]["add"], Value::Null);
+    assert_eq!(second["securityContext"]["capabilities"]["add"], json!(["SETUID", "SETGID"]));
+    assert!(api.requests().iter().any(|one| one.contains("command=%2Fproc%2F77%2Fexe")));
+    // The next time both are there.
+    assert_eq!(observe().status.code(), Some(0));
+    assert_eq!(api.added().len(), 2);
+}
+
 #[test]
 fn what_a_container_uses_is_printed_in_each_format() {
     let api = FakeApi::serve(Scenario {

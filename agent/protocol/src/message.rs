@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     CallCounts, CpuUsage, Direction, DiskUsage, Endpoint, FaultId, Interface, IoUsage, MemoryUsage,
     Metrics, Netem, Observation, Partition, Plan, Probe, ProcessInfo, ProcessPlan, ProcessSignal,
-    ProcessStatus, SignalPlan, Traffic,
+    ProcessStatus, Processes, SignalPlan, Traffic,
 };
 
 /// A line from the plugin.
@@ -42,6 +42,12 @@ pub enum Request {
     Signal {
         /// Which one, to whom.
         plan: SignalPlan,
+    },
+    /// Have a process that is the same user as the container's main one, until the stream ends. Answer:
+    /// [`Event::Anchored`], or [`Event::Failed`].
+    Anchor {
+        /// Whose main process.
+        target: Processes,
     },
     /// What is in force? Answer: [`Event::Status`].
     Status,
@@ -103,6 +109,11 @@ pub enum Event {
     ProcessInForce {
         /// As read back.
         status: ProcessStatus,
+    },
+    /// There is a process that is the same user as the container's main one.
+    Anchored {
+        /// Its id, in the container's process namespace.
+        pid: u32,
     },
     /// Signals that are about to be sent.
     Signals {

@@ -8,6 +8,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(target_os = "linux")]
+mod anchor;
+#[cfg(target_os = "linux")]
 mod burn;
 #[cfg(target_os = "linux")]
 mod carried;
@@ -78,6 +80,7 @@ fn main() -> std::process::ExitCode {
     // Most of the time they wait for packets.
     arguments.test_threads.get_or_insert(4);
     let mut tests = [
+        anchor::tests(),
         burn::tests(),
         carried::tests(),
         deaths::tests(),
