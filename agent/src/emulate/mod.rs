@@ -16,6 +16,7 @@ pub mod delay;
 pub mod dice;
 pub mod frame;
 pub mod loss;
+pub mod memory;
 pub mod queue;
 pub mod rate;
 pub mod reorder;
@@ -24,8 +25,8 @@ pub mod slot;
 use pod_chaos_protocol::Netem;
 
 use self::{
-    chance::Coin, delay::Delay, dice::Dice, loss::LossModel, queue::Queue, rate::Wire,
-    reorder::Overtaking, slot::Slots,
+    chance::Coin, delay::Delay, dice::Dice, loss::LossModel, memory::Memory, queue::Queue,
+    rate::Wire, reorder::Overtaking, slot::Slots,
 };
 use crate::sys::packet::VNET_HEADER;
 
@@ -47,6 +48,7 @@ pub struct Emulator {
     wire: Option<Wire>,
     slots: Option<Slots>,
     queue: Queue,
+    memory: Memory,
     dropped: u64,
 }
 
@@ -72,6 +74,7 @@ impl Emulator {
             wire: netem.rate.map(Wire::new),
             slots: netem.slot.as_ref().map(Slots::new),
             queue: Queue::default(),
+            memory: Memory::default(),
             dropped: 0,
         }
     }
@@ -90,7 +93,7 @@ impl Emulator {
                 self.dropped += 1;
                 continue;
             }
-            let mut packet = packet.to_vec();
+            let mut packet = self.memory.copy(packet);
             if hit {
                 congestion::mark(&mut packet[VNET_HEADER..]);
             }
@@ -133,6 +136,11 @@ impl Emulator {
     /// The next packet, whenever it should leave.
     pub fn give_up(&mut self) -> Option<Vec<u8>> {
         self.queue.pop()
+    }
+
+    /// Takes back the memory of a packet that it gave.
+    pub fn free(&mut self, packet: Vec<u8>) {
+        self.memory.free(packet);
     }
 
     /// Packets that are held.

@@ -183,7 +183,7 @@ impl Run {
             };
             rest = &rest[sent..];
         }
-        self.out.clear();
+        self.out.drain(..).for_each(|packet| self.worker.emulator.free(packet));
         Ok(())
     }
 
