@@ -64,144 +64,120 @@ capture qdisc-delete.txt tc qdisc del dev $LINK root handle 7062:
 capture qdisc-clsact.txt tc qdisc add dev $LINK clsact
 capture filter-mirred.txt tc filter add dev $LINK egress protocol all prio 1 u32 match u32 0 0 \
   action mirred ingress redirect dev eth0
-capture table.txt nft "
-  table netdev pod-chaos-0badcafe {
-    comment \"v1 netem eth0 from 1000 to 6000\"
+# table FILE FAMILY KIND: the table of a fault, with what stdin says after the set `live`.
+table() {
+  capture "$1" nft "
+  table $2 pod-chaos-0badcafe {
+    comment \"v1 $3 eth0 from 1000 to 6000\"
     set live {
       type ether_type
       flags timeout
       elements = { ip timeout 5s, ip6 timeout 5s }
     }
-    chain hit-egress {
-      counter fwd to \"$LINK\";
+$(cat)
+  }"
+  nft delete table "$2" pod-chaos-0badcafe
+}
+# ranges NAME TYPE ELEMENTS: a set that says what is hit.
+ranges() {
+  cat <<EOT
+    set $1 {
+      type $2
+      flags interval
+      elements = { $3 }
     }
-    chain aimed-egress {
+EOT
+}
+# aimed DIRECTION NEXT RULES: the chain for what is aimed at, with these rules about what is spared.
+aimed() {
+  cat <<EOT
+    chain aimed-$1 {
       meta l4proto 58 @th,0,8 133-137 accept
       meta protocol != @live accept
-      goto hit-egress
+      ${3:-}
+      goto $2-$1
     }
+EOT
+}
+# way DIRECTION FATE SIDE REMOTE LOCAL SET...: a way with all conditions, and with these lookups of addresses.
+way() {
+  local direction=$1 fate=$2 side=$3 remote=$4 local=$5 set
+  shift 5
+  cat <<EOT
+    chain hit-$direction {
+      counter $fate;
+    }
+    chain sample-$direction {
+      numgen inc mod 3 0 goto hit-$direction
+    }
+EOT
+  aimed "$direction" sample "ip $side @except4 accept
+      ip $side . meta l4proto . th $remote @except4ports accept
+      ip6 $side . meta l4proto . th $remote @except6ports accept"
+  cat <<EOT
+    chain $direction {
+      type filter hook $direction device "eth0" priority 0; policy accept;
+EOT
+  for set in "$@"; do
+    cat <<EOT
+      $set meta l4proto @protocol meta l4proto . th $remote @remote meta l4proto . th $local @local @th,104,8 & 0x12 == 0x2 goto aimed-$direction
+EOT
+  done
+  echo "    }"
+}
+
+table table.txt netdev netem <<EOT
+    chain hit-egress {
+      counter fwd to "$LINK";
+    }
+$(aimed egress hit)
     chain egress {
-      type filter hook egress device \"eth0\" priority 0; policy accept;
+      type filter hook egress device "eth0" priority 0; policy accept;
       meta priority 8bad:cafe meta priority set none accept
       goto aimed-egress
     }
     chain exit {
-      type filter hook ingress device \"${LINK}x\" priority 0; policy accept;
-      @ll,48,48 != 0x72630badcafe meta priority set 8bad:cafe fwd to \"eth0\"
+      type filter hook ingress device "${LINK}x" priority 0; policy accept;
+      @ll,48,48 != 0x72630badcafe meta priority set 8bad:cafe fwd to "eth0"
     }
-  }"
-nft delete table netdev pod-chaos-0badcafe
+EOT
 capture link-create-ifb.txt ip link add name ${LINK}i mtu 1500 arp off multicast off type ifb
-capture table-partition.txt nft "
-  table netdev pod-chaos-0badcafe {
-    comment \"v1 partition eth0 from 1000 to 6000\"
-    set live {
-      type ether_type
-      flags timeout
-      elements = { ip timeout 5s, ip6 timeout 5s }
-    }
-    set except4 {
-      type ipv4_addr
-      flags interval
-      elements = { 10.0.0.9 }
-    }
-    set except4ports {
-      type ipv4_addr . inet_proto . inet_service
-      flags interval
-      elements = { 0.0.0.0-255.255.255.255 . tcp . 53, 0.0.0.0-255.255.255.255 . udp . 53 }
-    }
-    set except6ports {
-      type ipv6_addr . inet_proto . inet_service
-      flags interval
-      elements = { ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff . tcp . 53, ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff . udp . 53 }
-    }
-    set from6 {
-      type ipv6_addr
-      flags interval
-      elements = { fd00::/8 }
-    }
-    set local {
-      type inet_proto . inet_service
-      flags interval
-      elements = { tcp . 1024-65535 }
-    }
+ANY4=0.0.0.0-255.255.255.255
+ANY6=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+table table-partition.txt netdev partition <<EOT
+$(ranges except4 ipv4_addr "10.0.0.9")
+$(ranges except4ports "ipv4_addr . inet_proto . inet_service" "$ANY4 . tcp . 53, $ANY4 . udp . 53")
+$(ranges except6ports "ipv6_addr . inet_proto . inet_service" "$ANY6 . tcp . 53, $ANY6 . udp . 53")
+$(ranges from6 ipv6_addr "fd00::/8")
+$(ranges local "inet_proto . inet_service" "tcp . 1024-65535")
     set protocol {
       type inet_proto
       elements = { tcp }
     }
-    set remote {
-      type inet_proto . inet_service
-      flags interval
-      elements = { tcp . 80, tcp . 8000-8100 }
-    }
-    set to4 {
-      type ipv4_addr
-      flags interval
-      elements = { 10.0.0.0/8, 192.168.1.7 }
-    }
-    set to6ports {
-      type ipv6_addr . inet_proto . inet_service
-      flags interval
-      elements = { fd00::1 . tcp . 80, fd00::1 . udp . 80 }
-    }
-    chain hit-egress {
-      counter fwd to 0;
-    }
-    chain sample-egress {
-      numgen inc mod 3 0 goto hit-egress
-    }
-    chain aimed-egress {
-      meta l4proto 58 @th,0,8 133-137 accept
-      meta protocol != @live accept
-      ip daddr @except4 accept
-      ip daddr . meta l4proto . th dport @except4ports accept
-      ip6 daddr . meta l4proto . th dport @except6ports accept
-      goto sample-egress
-    }
-    chain egress {
-      type filter hook egress device \"eth0\" priority 0; policy accept;
-      ip daddr @to4 meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 goto aimed-egress
-      ip6 daddr . meta l4proto . th dport @to6ports meta l4proto @protocol meta l4proto . th dport @remote meta l4proto . th sport @local @th,104,8 & 0x12 == 0x2 goto aimed-egress
-    }
-    chain hit-ingress {
-      counter drop
-    }
-    chain sample-ingress {
-      numgen inc mod 3 0 goto hit-ingress
-    }
-    chain aimed-ingress {
-      meta l4proto 58 @th,0,8 133-137 accept
-      meta protocol != @live accept
-      ip saddr @except4 accept
-      ip saddr . meta l4proto . th sport @except4ports accept
-      ip6 saddr . meta l4proto . th sport @except6ports accept
-      goto sample-ingress
-    }
-    chain ingress {
-      type filter hook ingress device \"eth0\" priority 0; policy accept;
-      ip6 saddr @from6 meta l4proto @protocol meta l4proto . th sport @remote meta l4proto . th dport @local @th,104,8 & 0x12 == 0x2 goto aimed-ingress
-    }
-  }"
-nft delete table netdev pod-chaos-0badcafe
-capture table-reject.txt nft "
-  table inet pod-chaos-0badcafe {
-    comment \"v1 partition eth0 from 1000 to 6000\"
-    set live {
-      type ether_type
-      flags timeout
-      elements = { ip timeout 5s, ip6 timeout 5s }
-    }
+$(ranges remote "inet_proto . inet_service" "tcp . 80, tcp . 8000-8100")
+$(ranges to4 ipv4_addr "10.0.0.0/8, 192.168.1.7")
+$(ranges to6ports "ipv6_addr . inet_proto . inet_service" "fd00::1 . tcp . 80, fd00::1 . udp . 80")
+$(way egress "fwd to 0" daddr dport sport "ip daddr @to4" "ip6 daddr . meta l4proto . th dport @to6ports")
+$(way ingress drop saddr sport dport "ip6 saddr @from6")
+EOT
+# share VERSION MATCH PORTS: a rule that takes three in ten of the connections of these protocols.
+share() {
+  echo "      meta protocol $1 $2 jhash $1 saddr . $1 daddr$3 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress"
+}
+# shares VERSION
+shares() {
+  share "$1" "meta l4proto tcp" " . @th,0,16 . @th,16,16"
+  share "$1" "meta l4proto udp" " . @th,0,16 . @th,16,16"
+  share "$1" "meta l4proto != tcp meta l4proto != udp" ""
+}
+table table-reject.txt inet partition <<EOT
     chain hit-ingress {
       meta l4proto tcp counter reject with tcp reset
       counter reject with icmpx type port-unreachable
     }
     chain sample-ingress {
-      meta protocol ip meta l4proto tcp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip meta l4proto udp jhash ip saddr . ip daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip meta l4proto != tcp meta l4proto != udp jhash ip saddr . ip daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 meta l4proto tcp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 meta l4proto udp jhash ip6 saddr . ip6 daddr . @th,0,16 . @th,16,16 mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
-      meta protocol ip6 meta l4proto != tcp meta l4proto != udp jhash ip6 saddr . ip6 daddr mod 10000 seed 0xbadcafe < 3000 goto hit-ingress
+$(shares ip)
+$(shares ip6)
     }
     chain aimed-ingress {
       meta l4proto tcp @th,104,8 & 0x4 != 0 accept
@@ -216,31 +192,18 @@ capture table-reject.txt nft "
       iif != eth0 accept
       goto aimed-ingress
     }
-  }"
-nft delete table inet pod-chaos-0badcafe
-capture table-prio.txt nft "
-  table inet pod-chaos-0badcafe {
-    comment \"v1 prio eth0 from 1000 to 6000\"
-    set live {
-      type ether_type
-      flags timeout
-      elements = { ip timeout 5s, ip6 timeout 5s }
-    }
+EOT
+table table-prio.txt inet prio <<EOT
     chain hit-egress {
       counter meta priority set 7062:4
     }
-    chain aimed-egress {
-      meta l4proto 58 @th,0,8 133-137 accept
-      meta protocol != @live accept
-      goto hit-egress
-    }
+$(aimed egress hit)
     chain egress {
       type filter hook postrouting priority 0; policy accept;
       oif != eth0 accept
       goto aimed-egress
     }
-  }"
-nft delete table inet pod-chaos-0badcafe
+EOT
 nft "add table netdev pod-chaos-0badcafe; add set netdev pod-chaos-0badcafe live { type ether_type; flags timeout; }"
 capture set-flush.txt nft flush set netdev pod-chaos-0badcafe live
 capture table-delete.txt nft delete table netdev pod-chaos-0badcafe
