@@ -99,7 +99,10 @@ impl Drop for Policy {
 type Change = (&'static str, fn(&mut Value));
 
 const FOREIGN: [Change; 9] = [
-    ("privileges", |it| it["securityContext"]["privileged"] = json!(true)),
+    ("privileges", |it| {
+        it["securityContext"]["privileged"] = json!(true);
+        it["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    }),
     ("another capability", |it| {
         it["securityContext"]["capabilities"]["add"] = json!(["SYS_ADMIN"]);
     }),
