@@ -17,7 +17,7 @@ use super::{
 use crate::{exit::Error, plan::PodName};
 
 /// How long an agent may take for its first words once the stream is there.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no conversation, or no more.
 #[derive(Debug)]

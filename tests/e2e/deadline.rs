@@ -41,7 +41,7 @@ fn lasts(
     exit: Option<i32>,
     only_until_then: bool,
 ) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let before = pod.network()?;
     let output = space.plugin(&["install", "-p", "nginx"]);
     check!(output.status.success(), "{}", text(&output));
@@ -171,7 +171,7 @@ pub fn ctrl_c_while_the_agent_starts_leaves_nothing_in_force(lab: &Lab) -> Resul
 }
 
 fn interrupted(lab: &Lab, signal: &str) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let before = pod.network()?;
     let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-r", "60"])?;
     check!(pod.ping()? > 99.0, "not in force");
@@ -196,7 +196,7 @@ pub fn sigterm_reverts_at_once(lab: &Lab) -> Result<(), Failed> {
 }
 
 pub fn detached_faults_end_and_are_cleared(lab: &Lab) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let (before, unhit) = (pod.network()?, pod.read()?);
     let detached = ["disrupt", "-p", "nginx", "-d", "100", "-r", "4", "--detach"];
     let output = space.plugin(&detached);

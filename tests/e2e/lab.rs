@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::{
-        OnceLock,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     thread::sleep,
@@ -59,6 +59,7 @@ pub struct Lab {
     home: Node,
     nodes: Vec<(String, String)>,
     shared: OnceLock<Namespace>,
+    turn: Mutex<()>,
 }
 
 impl Lab {
@@ -78,12 +79,12 @@ impl Lab {
         // The lab calls the node on this machine's own kernel `lab` or `native`.
         let kind = |name: &str| if name == "guest" { "guest" } else { "native" }.to_owned();
         let nodes = nodes.iter().map(|node| (kind(&name(node)), name(node))).collect();
-        Ok(Self { home: Node::Guest, nodes, shared: OnceLock::new() })
+        Ok(Self { home: Node::Guest, nodes, shared: OnceLock::new(), turn: Mutex::new(()) })
     }
 
     /// The same for tests of that node.
     pub fn on(&self, home: Node) -> Self {
-        Self { home, nodes: self.nodes.clone(), shared: OnceLock::new() }
+        Self { home, nodes: self.nodes.clone(), shared: OnceLock::new(), turn: Mutex::new(()) }
     }
 
     /// A command as root on the tests' node.
@@ -116,15 +117,17 @@ impl Lab {
         addresses.split_whitespace().find(|ip| ip.contains('.')).map(str::to_owned)
     }
 
-    /// The pod `nginx` of a namespace that tests share which have the machine to themselves.
-    pub fn shared(&self) -> Outcome<(&Namespace, Pod)> {
+    /// The pod `nginx` of a namespace that tests share, one after another: it is the next one's when the last
+    /// value is dropped.
+    pub fn shared(&self) -> Outcome<(&Namespace, Pod, MutexGuard<'_, ()>)> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.get().is_none() {
             let space = self.namespace(&json!({}))?;
             space.nginx("nginx")?;
             self.shared.get_or_init(|| space);
         }
         let space = self.shared.get().ok_or("no shared namespace")?;
-        Ok((space, Pod { namespace: space.name.clone(), name: "nginx".to_owned() }))
+        Ok((space, Pod { namespace: space.name.clone(), name: "nginx".to_owned() }, turn))
     }
 
     /// Gives back what tests shared.
@@ -359,21 +362,23 @@ impl Pod {
 
     /// Links of the pod's network.
     pub fn links(&self) -> Outcome<Value> {
-        let mut links = self.look(&["ip", "-j", "link"])?;
-        for link in links.as_array_mut().into_iter().flatten() {
-            *link = json!([link["ifname"], link["operstate"], link["qdisc"], link["mtu"]]);
-        }
-        Ok(links)
+        Ok(brief(self.look(&["ip", "-j", "link"])?))
     }
 
     /// Links, qdiscs and tables of the pod's network.
     pub fn network(&self) -> Outcome<String> {
-        let links = self.links()?;
-        let qdiscs = self.look(&["tc", "-j", "qdisc"])?;
-        let rules = self.look(&["nft", "-j", "list", "ruleset"])?;
+        let script = "ip -j link; tc -j qdisc; nft -j list ruleset";
+        let place = format!("{}/{}", self.namespace, self.name);
+        let output = lab(&["pod", &place, "--", "sh", "-ec", script]);
+        check!(output.status.success(), "{script} in {place}: {}", text(&output));
+        let parts = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+        let [links, qdiscs, rules] = parts
+            .collect::<Result<Vec<_>, _>>()?
+            .try_into()
+            .map_err(|_| format!("{script} in {place}: {}", text(&output)))?;
         let rules = rules["nftables"].as_array().cloned().unwrap_or_default();
         let rules: Vec<_> = rules.iter().filter(|item| item.get("metainfo").is_none()).collect();
-        Ok(format!("{links}\n{qdiscs}\n{}", json!(rules)))
+        Ok(format!("{}\n{qdiscs}\n{}", brief(links), json!(rules)))
     }
 
     /// Process id, on its node, of the main process of a container.
@@ -399,6 +404,14 @@ impl Pod {
     pub fn ping(&self) -> Outcome<f64> {
         ping(&self.address()?)
     }
+}
+
+/// What does not change of links by itself.
+fn brief(mut links: Value) -> Value {
+    for link in links.as_array_mut().into_iter().flatten() {
+        *link = json!([link["ifname"], link["operstate"], link["qdisc"], link["mtu"]]);
+    }
+    links
 }
 
 /// The median of ten round trips to an address, in milliseconds.

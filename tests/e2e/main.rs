@@ -26,182 +26,73 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 type Test = fn(&Lab) -> Result<(), Failed>;
 
-/// Tests that measure time, those of `story` and `deadline`, have the machine to themselves.
+/// Tests that measure time have the machine to themselves.
 static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test that is named as its function.
+macro_rules! on {
+    ($node:ident $test:path) => {
+        (stringify!($test), Node::$node, $test)
+    };
+}
 
 /// Each test with the node it needs: the guest where netem matters, and time; a process starts ten times as
 /// fast on the other.
 const TESTS: &[(&str, Node, Test)] = &[
     // The longest ones come first.
-    ("network::every_option", Node::Guest, network::every_option),
+    on!(Guest network::every_option),
     ("network::every_option_without_netem", Node::Native, network::every_option),
-    ("network::every_target_and_partition", Node::Native, network::every_target_and_partition),
-    ("network::probes_of_the_kubelet_pass", Node::Native, network::probes_of_the_kubelet_pass),
-    (
-        "story::delays_one_pod_and_not_the_other",
-        Node::Guest,
-        story::delays_one_pod_and_not_the_other,
-    ),
-    ("story::variation_spreads_the_delay", Node::Guest, story::variation_spreads_the_delay),
-    ("story::ipv6_is_delayed_too", Node::Guest, story::ipv6_is_delayed_too),
-    ("story::warm_up_is_shown_and_kept", Node::Guest, story::warm_up_is_shown_and_kept),
-    ("story::only_the_named_interface_is_hit", Node::Guest, story::only_the_named_interface_is_hit),
-    (
-        "install::says_what_it_did_and_that_it_is_there",
-        Node::Native,
-        install::says_what_it_did_and_that_it_is_there,
-    ),
-    ("install::replaces_a_dead_agent", Node::Native, install::replaces_a_dead_agent),
-    (
-        "install::uninstall_lets_the_agent_exit",
-        Node::Native,
-        install::uninstall_lets_the_agent_exit,
-    ),
-    ("install::asks_for_the_least", Node::Native, install::asks_for_the_least),
-    (
-        "admission::pod_security_lets_in_what_the_table_says",
-        Node::Native,
-        admission::pod_security_lets_in_what_the_table_says,
-    ),
-    (
-        "admission::a_policy_lets_in_agents_and_nothing_else",
-        Node::Native,
-        admission::a_policy_lets_in_agents_and_nothing_else,
-    ),
-    ("deadline::holds_when_all_live", Node::Guest, deadline::holds_when_all_live),
-    (
-        "deadline::holds_when_the_plugin_is_killed",
-        Node::Guest,
-        deadline::holds_when_the_plugin_is_killed,
-    ),
-    (
-        "deadline::holds_when_the_agent_is_killed",
-        Node::Guest,
-        deadline::holds_when_the_agent_is_killed,
-    ),
-    (
-        "deadline::holds_when_all_processes_of_ours_are_killed",
-        Node::Guest,
-        deadline::holds_when_all_processes_of_ours_are_killed,
-    ),
-    (
-        "deadline::holds_when_the_app_container_is_killed",
-        Node::Guest,
-        deadline::holds_when_the_app_container_is_killed,
-    ),
-    (
-        "deadline::holds_when_the_plugin_is_killed_before_the_agent_starts",
-        Node::Guest,
-        deadline::holds_when_the_plugin_is_killed_before_the_agent_starts,
-    ),
-    (
-        "deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force",
-        Node::Guest,
-        deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force,
-    ),
-    ("deadline::ctrl_c_reverts_at_once", Node::Guest, deadline::ctrl_c_reverts_at_once),
-    ("deadline::sigterm_reverts_at_once", Node::Guest, deadline::sigterm_reverts_at_once),
-    (
-        "deadline::detached_faults_end_and_are_cleared",
-        Node::Guest,
-        deadline::detached_faults_end_and_are_cleared,
-    ),
-    (
-        "image::is_loaded_into_containerd_and_runs",
-        Node::Guest,
-        image::is_loaded_into_containerd_and_runs,
-    ),
-    ("kinds::every_kind_of_pod_works", Node::Native, kinds::every_kind_of_pod_works),
-    (
-        "status::reads_the_kernel_and_revert_ends_it",
-        Node::Guest,
-        status::reads_the_kernel_and_revert_ends_it,
-    ),
-    ("status::many_faults_leave_nothing", Node::Native, status::many_faults_leave_nothing),
-    (
-        "processes::a_pause_lasts_until_its_deadline",
-        Node::Native,
-        processes::a_pause_lasts_until_its_deadline,
-    ),
-    (
-        "processes::a_pause_ends_with_its_agent_and_with_its_container",
-        Node::Native,
-        processes::a_pause_ends_with_its_agent_and_with_its_container,
-    ),
-    (
-        "processes::the_same_user_needs_no_capability",
-        Node::Native,
-        processes::the_same_user_needs_no_capability,
-    ),
-    (
-        "processes::a_signal_does_what_the_app_makes_of_it",
-        Node::Native,
-        processes::a_signal_does_what_the_app_makes_of_it,
-    ),
-    (
-        "processes::what_handles_nothing_is_killed_without_a_capability",
-        Node::Native,
-        processes::what_handles_nothing_is_killed_without_a_capability,
-    ),
-    (
-        "processes::processor_time_is_burnt_by_the_container",
-        Node::Native,
-        processes::processor_time_is_burnt_by_the_container,
-    ),
-    ("pods::a_deleted_pod_has_a_successor", Node::Native, pods::a_deleted_pod_has_a_successor),
-    (
-        "pods::a_failed_pod_stays_and_serves_nothing",
-        Node::Native,
-        pods::a_failed_pod_stays_and_serves_nothing,
-    ),
-    (
-        "processes::calls_of_one_container_fail",
-        Node::Native,
-        processes::calls_of_one_container_fail,
-    ),
-    (
-        "processes::calls_of_an_unprivileged_container_fail",
-        Node::Native,
-        processes::calls_of_an_unprivileged_container_fail,
-    ),
-    ("processes::a_container_is_observed", Node::Native, processes::a_container_is_observed),
-    (
-        "processes::memory_is_held_by_the_container",
-        Node::Native,
-        processes::memory_is_held_by_the_container,
-    ),
-    ("processes::a_disk_is_full_and_busy", Node::Native, processes::a_disk_is_full_and_busy),
-    (
-        "processes::who_lacks_memory_is_killed_and_comes_back",
-        Node::Guest,
-        processes::who_lacks_memory_is_killed_and_comes_back,
-    ),
-    ("refusals::pods_that_cannot_be_hit", Node::Native, refusals::pods_that_cannot_be_hit),
-    ("refusals::a_static_pod", Node::Native, refusals::a_static_pod),
-    ("refusals::missing_permissions", Node::Native, refusals::missing_permissions),
-    ("refusals::our_cluster_role_is_enough", Node::Native, refusals::our_cluster_role_is_enough),
-    ("refusals::pod_security", Node::Native, refusals::pod_security),
-    (
-        "refusals::an_image_that_cannot_be_pulled",
-        Node::Native,
-        refusals::an_image_that_cannot_be_pulled,
-    ),
-    ("refusals::an_unknown_interface", Node::Native, refusals::an_unknown_interface),
-    (
-        "refusals::a_second_fault_on_the_interface",
-        Node::Native,
-        refusals::a_second_fault_on_the_interface,
-    ),
-    (
-        "story::many_pods_begin_at_the_same_moment",
-        Node::Native,
-        story::many_pods_begin_at_the_same_moment,
-    ),
-    (
-        "story::a_kernel_without_netem_is_no_obstacle",
-        Node::Native,
-        story::a_kernel_without_netem_is_no_obstacle,
-    ),
+    on!(Native network::every_target_and_partition),
+    on!(Native network::probes_of_the_kubelet_pass),
+    on!(Guest story::delays_one_pod_and_not_the_other),
+    on!(Guest story::variation_spreads_the_delay),
+    on!(Guest story::ipv6_is_delayed_too),
+    on!(Guest story::warm_up_is_shown_and_kept),
+    on!(Guest story::only_the_named_interface_is_hit),
+    on!(Native install::says_what_it_did_and_that_it_is_there),
+    on!(Native install::replaces_a_dead_agent),
+    on!(Native install::uninstall_lets_the_agent_exit),
+    on!(Native install::asks_for_the_least),
+    on!(Native admission::pod_security_lets_in_what_the_table_says),
+    on!(Native admission::a_policy_lets_in_agents_and_nothing_else),
+    on!(Guest deadline::holds_when_all_live),
+    on!(Guest deadline::holds_when_the_plugin_is_killed),
+    on!(Guest deadline::holds_when_the_agent_is_killed),
+    on!(Guest deadline::holds_when_all_processes_of_ours_are_killed),
+    on!(Guest deadline::holds_when_the_app_container_is_killed),
+    on!(Guest deadline::holds_when_the_plugin_is_killed_before_the_agent_starts),
+    on!(Guest deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force),
+    on!(Guest deadline::ctrl_c_reverts_at_once),
+    on!(Guest deadline::sigterm_reverts_at_once),
+    on!(Guest deadline::detached_faults_end_and_are_cleared),
+    on!(Guest image::is_loaded_into_containerd_and_runs),
+    on!(Native kinds::every_kind_of_pod_works),
+    on!(Guest status::reads_the_kernel_and_revert_ends_it),
+    on!(Native status::many_faults_leave_nothing),
+    on!(Native processes::a_pause_lasts_until_its_deadline),
+    on!(Native processes::a_pause_ends_with_its_agent_and_with_its_container),
+    on!(Native processes::the_same_user_needs_no_capability),
+    on!(Native processes::a_signal_does_what_the_app_makes_of_it),
+    on!(Native processes::what_handles_nothing_is_killed_without_a_capability),
+    on!(Native processes::processor_time_is_burnt_by_the_container),
+    on!(Native pods::a_deleted_pod_has_a_successor),
+    on!(Native pods::a_failed_pod_stays_and_serves_nothing),
+    on!(Native processes::calls_of_one_container_fail),
+    on!(Native processes::calls_of_an_unprivileged_container_fail),
+    on!(Native processes::a_container_is_observed),
+    on!(Native processes::memory_is_held_by_the_container),
+    on!(Native processes::a_disk_is_full_and_busy),
+    on!(Guest processes::who_lacks_memory_is_killed_and_comes_back),
+    on!(Native refusals::pods_that_cannot_be_hit),
+    on!(Native refusals::a_static_pod),
+    on!(Native refusals::missing_permissions),
+    on!(Native refusals::our_cluster_role_is_enough),
+    on!(Native refusals::pod_security),
+    on!(Native refusals::an_image_that_cannot_be_pulled),
+    on!(Native refusals::an_unknown_interface),
+    on!(Native refusals::a_second_fault_on_the_interface),
+    on!(Native story::many_pods_begin_at_the_same_moment),
+    on!(Native story::a_kernel_without_netem_is_no_obstacle),
     (
         "partition::cuts_off_its_target_only",
         Node::Native,
@@ -272,7 +163,8 @@ fn main() -> ExitCode {
 
 /// Whether it measures time.
 fn is_alone(name: &str) -> bool {
-    name.starts_with("story") || name.starts_with("deadline")
+    let ones = ["story::delays", "story::variation", "story::many_pods", "deadline::holds"];
+    ones.iter().any(|one| name.starts_with(one))
 }
 
 /// Says how long it takes, when asked to: the suite is to stay quick.

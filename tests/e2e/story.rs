@@ -59,7 +59,7 @@ pub fn delays_one_pod_and_not_the_other(lab: &Lab) -> Result<(), Failed> {
 }
 
 pub fn variation_spreads_the_delay(lab: &Lab) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let fault = space.start(&["disrupt", "-p", "nginx", "-d", "100", "-v", "40", "-r", "60"])?;
     let pings = pod.trace()?;
     std::thread::sleep(Duration::from_secs(2));
@@ -74,7 +74,7 @@ pub fn variation_spreads_the_delay(lab: &Lab) -> Result<(), Failed> {
 }
 
 pub fn ipv6_is_delayed_too(lab: &Lab) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let addresses = pod.addresses()?;
     let six = addresses.iter().find(|ip| ip.contains(':')).ok_or("the pod has no IPv6 address")?;
     let before = ping(six)?;
@@ -87,7 +87,7 @@ pub fn ipv6_is_delayed_too(lab: &Lab) -> Result<(), Failed> {
 }
 
 pub fn warm_up_is_shown_and_kept(lab: &Lab) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     let output = space.plugin(&["install", "-p", "nginx"]);
     check!(output.status.success(), "install: {}", text(&output));
     let start = Instant::now();
@@ -104,7 +104,7 @@ pub fn warm_up_is_shown_and_kept(lab: &Lab) -> Result<(), Failed> {
 
 /// A second interface: the pod's own bridge to nowhere, made from outside.
 pub fn only_the_named_interface_is_hit(lab: &Lab) -> Result<(), Failed> {
-    let (space, pod) = lab.shared()?;
+    let (space, pod, _turn) = lab.shared()?;
     pod.look(&["ip", "link", "add", "net1", "type", "veth", "peer", "name", "nowhere"])?;
     pod.look(&["ip", "link", "set", "net1", "up"])?;
     let before = pod.network()?;
