@@ -127,7 +127,7 @@ const SEGMENTATION_OF_TCP: [&str; 4] = [
 
 /// How long the worker has to let out what it holds, once the gate is closed, and to go. It needs a second
 /// at most, see [`worker`].
-const PATIENCE: Duration = Duration::from_millis(1_300);
+const PATIENCE: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(5);
 
 /// A way of packets through the agent: in one direction over one interface.

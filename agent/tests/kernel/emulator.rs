@@ -46,6 +46,7 @@ tests! {
         cuts_super_packets_that_something_is_done_to,
         is_cleared_by_who_waits_when_its_agent_is_killed,
         ends_on_time_when_its_agent_hangs,
+        loses_nothing_when_it_is_late_at_its_end,
         is_reported_with_all_it_was_told;
     Emulator alone:
         hits_both_directions_of_two_interfaces,
@@ -604,6 +605,22 @@ fn ends_on_time_when_its_agent_hangs() {
     agent.signal(Signal::SIGCONT);
     assert!(matches!(agent.next(), Some(Event::Ended { .. })));
     until("clean pod", || pod.leftovers().is_empty().then_some(()));
+}
+
+/// What is hit before the deadline waits for an agent that gets to run only after it, and holds nothing.
+fn loses_nothing_when_it_is_late_at_its_end() {
+    let pod = Pod::new();
+    let agent = disrupt(&pod, "400ms", &json!({ "loss": "0.00001%" }));
+    let probe = Probe::start(&pod);
+    thread::sleep(Duration::from_millis(200));
+    agent.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_millis(400));
+    agent.signal(Signal::SIGCONT);
+    thread::sleep(Duration::from_millis(100));
+    let seen = probe.stop();
+    let late = seen.packets.iter().filter(|packet| packet.travelled_ms > 100.0).count();
+    assert!(late > 10, "{late} packets waited");
+    seen.assert_none_lost();
 }
 
 fn is_reported_with_all_it_was_told() {

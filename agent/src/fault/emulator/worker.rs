@@ -43,8 +43,9 @@ const AROUND: u32 = 14 + 8;
 
 /// What the kernel's timer may be late by: two ticks of the slowest configuration, 100 per second.
 const TIMER_SLACK_NS: u64 = 20_000_000;
-/// For how long packets may still be on their way to the thread once the gate is closed.
-const LINGER_NS: u64 = 20_000_000;
+/// For how long packets may still be on their way to the thread once the gate is closed: the kernel receives
+/// them in a thread of its own when it is busy.
+const LINGER_NS: u64 = 50_000_000;
 /// How long packets are still held once the gate is closed.
 const DRAIN_NS: u64 = 1_000_000_000;
 
@@ -126,11 +127,12 @@ impl Run {
     fn run(&mut self) -> io::Result<()> {
         loop {
             let now = clock::now_ns();
-            if self.is_over(now) {
+            self.send_due(now)?;
+            // A thread that was kept from running may find the fault over, and packets that came before.
+            let received = self.receive()?;
+            if self.is_over(now, received) {
                 return self.let_out();
             }
-            self.send_due(now)?;
-            let received = self.receive()?;
             // A full batch is not the last one.
             if received < BATCH {
                 self.sleep()?;
@@ -138,10 +140,11 @@ impl Run {
         }
     }
 
-    /// Whether the fault has ended, and nothing more is to be waited for.
-    fn is_over(&self, now: u64) -> bool {
+    /// Whether the fault has ended, and nothing more is to be waited for, so many packets having come last.
+    fn is_over(&self, now: u64, received: usize) -> bool {
         let since = now.saturating_sub(self.closes);
-        since > LINGER_NS && (self.worker.emulator.held() == 0 || since > DRAIN_NS)
+        let nothing_left = received == 0 && self.worker.emulator.held() == 0;
+        since > LINGER_NS && (nothing_left || since > DRAIN_NS && received < BATCH)
     }
 
     /// Sends what is held, at once.
@@ -212,7 +215,11 @@ impl Run {
     fn sleep(&mut self) -> io::Result<()> {
         let end = self.closes.saturating_add(LINGER_NS + 1);
         let now = clock::now_ns();
-        let over = if now > end { end.saturating_add(DRAIN_NS) } else { end };
+        let over = match self.worker.emulator.held() {
+            _ if now <= end => end,
+            0 => return Ok(()),
+            _ => end.saturating_add(DRAIN_NS),
+        };
         let next = self.worker.emulator.next_due().map_or(over, |due| due.min(over));
         if next <= now {
             return Ok(());
