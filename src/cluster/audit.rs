@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures::future::join_all;
 use k8s_openapi::{
     api::{
         authentication::v1::SelfSubjectReview,
@@ -81,6 +82,24 @@ impl Audit {
         };
         let _ = timeout(PATIENCE, traces).await;
     }
+}
+
+/// These faults were ended, by another command than the one that began them; and nothing is in force any more on
+/// this pod, whatever its annotations say.
+pub async fn reverted(Chosen { cluster, name, pod }: &Chosen, faults: Vec<FaultId>) {
+    let traces = |fault| Traces {
+        cluster: cluster.clone(),
+        pod: name.clone(),
+        uid: pod.metadata.uid.clone(),
+        fault,
+    };
+    let annotated = pod.metadata.annotations.iter().flat_map(|all| all.keys());
+    let stale = annotated.filter_map(|key| key.strip_prefix(ANNOTATION)?.parse().ok());
+    let stale = stale.map(|fault| async move { traces(fault).annotate(&Value::Null).await });
+    let ended = faults.into_iter().map(|fault| async move {
+        traces(fault).event("FaultEnded", "Normal", "was reverted, and is clean").await;
+    });
+    let _ = timeout(PATIENCE, async { futures::join!(join_all(stale), join_all(ended)) }).await;
 }
 
 impl Traces {

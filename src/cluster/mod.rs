@@ -20,7 +20,7 @@ mod session;
 mod target;
 
 pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
-pub use audit::Audit;
+pub use audit::{Audit, reverted};
 pub use client::Cluster;
 pub use error::{api_error, connect_error};
 pub use follow::{Change, Following};

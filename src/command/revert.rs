@@ -7,7 +7,7 @@ use crate::{
     cli::{ConnectionArgs, PickArgs, RevertArgs},
     cluster::{
         AgentContainer, AgentSpec, Chosen, Cluster, Role, Session, agents, ensure_agent, find,
-        reach_agent,
+        reach_agent, reverted,
     },
     exit::{Error, Exit},
     plan::{Image, Selection},
@@ -18,9 +18,9 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
     let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
     let board = Board::new(args.output.format.clone());
     let pods = chosen(&cluster, &args.pick, &board).await?;
-    let reverted = all(pods.iter().map(revert)).await;
-    let mut exits = Vec::new();
-    for (Chosen { cluster, name, .. }, events) in pods.iter().zip(reverted) {
+    let ended = all(pods.iter().map(revert)).await;
+    let (mut exits, mut traces) = (Vec::new(), Vec::new());
+    for (at @ Chosen { cluster, name, .. }, events) in pods.iter().zip(ended) {
         let namespace = cluster.namespace();
         let mut report = board.follow(namespace, name);
         let outcome = events.and_then(|events| {
@@ -31,14 +31,22 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
             if events.len() == 1 && args.output.format.is_text() {
                 print_line(&format!("pod/{name} clean: nothing to revert"))?;
             }
-            let clean = events.iter().all(sweep::is_clean);
-            Ok(if clean { Exit::Done } else { Exit::NotClean })
+            if !events.iter().all(sweep::is_clean) {
+                return Ok(Exit::NotClean);
+            }
+            let id = |event: &Event| match event {
+                Event::Ended { fault, .. } => Some(*fault),
+                _ => None,
+            };
+            traces.push(reverted(at, events.iter().filter_map(id).collect()));
+            Ok(Exit::Done)
         });
         report.outcome(&outcome);
         exits.push(outcome.unwrap_or_else(|error| error.in_pod(name).print()));
     }
     let exit = together(&exits);
     board.close(exit)?;
+    all(traces.into_iter()).await;
     Ok(exit)
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     fake_api::{Agent, FakeApi, Scenario},
     faults::{WARM, disrupt, good},
-    seen,
+    plugin_with, seen,
 };
 
 fn serve(forbidden: &[&'static str]) -> FakeApi {
@@ -47,6 +47,22 @@ fn a_fault_that_goes_on_alone_has_not_ended() {
     disrupt(&api, &["--detach"]);
     let (events, annotations) = left(&api);
     assert_eq!((events.len(), annotations.len()), (1, 1), "{events:?} {annotations:?}");
+}
+
+#[test]
+fn who_reverts_takes_the_annotation_back() {
+    let mut pod = WARM();
+    pod["metadata"]["annotations"] = json!({"pod-chaos/fault-0badcafe": "{}", "other": "stays"});
+    let scenario = Scenario { pod: Some(pod), agent: Agent::Says(good), ..Scenario::default() };
+    let api = FakeApi::serve(scenario);
+    let output = plugin_with(&api.kubeconfig).args(["revert", "-p", "web"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    let (events, annotations) = left(&api);
+    let [ended] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(ended["reason"], "FaultEnded");
+    let message = ended["message"].as_str().unwrap();
+    assert!(message.starts_with("was reverted, and is clean (fault "), "{message}");
+    assert_eq!(annotations, [json!({ "pod-chaos/fault-0badcafe": null })]);
 }
 
 #[test]
