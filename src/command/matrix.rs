@@ -40,11 +40,13 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &MatrixArgs) -> Resul
     let count = faults.len();
     let left = count - recording.done();
     let each = Duration::from(args.duration) + 2 * Duration::from(args.baseline);
-    note(&format!(
-        "{left} of {count} faults to be gone through in {} minutes, into {}",
-        (each.as_secs() * left as u64).div_ceil(60),
-        args.folder.display()
-    ));
+    if left > 0 {
+        note(&format!(
+            "{left} of {count} faults to be gone through in {} min, into {}",
+            (each.as_secs() * left as u64).div_ceil(60),
+            args.folder.display()
+        ));
+    }
     for fault in faults.iter().skip(recording.done()) {
         note(&format!("{} of {count}: {fault}", recording.done() + 1));
         let observers =
