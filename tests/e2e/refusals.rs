@@ -74,7 +74,8 @@ pub fn a_static_pod(lab: &Lab) -> Result<(), Failed> {
     check!(written.status.success(), "{}", text(&written));
     let copy = format!("{name}-{}", if lab.is(Node::Guest) { Node::Guest } else { Node::Native });
     let running = || {
-        let phase = kubectl(&["get", "pod", &copy, "-o", "jsonpath={.status.phase}"]);
+        let phase =
+            kubectl(&["get", "pod", &copy, "-n", "default", "-o", "jsonpath={.status.phase}"]);
         phase.stdout == b"Running"
     };
     let waited = wait_for("the static pod", Duration::from_secs(90), running);
