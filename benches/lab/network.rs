@@ -1,6 +1,12 @@
 //! How fast packets go: past a fault that is aimed elsewhere, past many addresses, and through the agent where
 //! there is no netem. Streams by `iperf3`, from one pod of a node to another.
 
+use std::{
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
@@ -9,8 +15,12 @@ use crate::{
     lab::{self, Lab, Namespace, Node, Outcome, Pod, text},
 };
 
-/// How often each is measured, in turns.
+/// How often a stream by itself is measured, in turns.
 const ROUNDS: usize = 5;
+/// How often a fault comes and goes beside a stream.
+const TURNS: usize = 15;
+/// For how long programs that came with the fault, or went with it, may keep the node busy.
+const SETTLE: Duration = Duration::from_millis(500);
 /// An address for documentation (RFC 5737), which no packet goes to.
 const ELSEWHERE: &str = "192.0.2.1";
 
@@ -53,13 +63,49 @@ impl Streams {
         Ok(rate.ok_or_else(|| text(&output))?)
     }
 
-    /// The same while this fault is in force; and what the plugin said of it, as JSON lines.
-    fn measure_with(&self, flags: &[&str]) -> Outcome<(f64, Vec<Value>)> {
+    /// A stream that goes on.
+    fn endless(&self) -> Outcome<Child> {
+        let mut command = Command::new("kubectl");
+        command.args(["exec", &self.from.name, "-n", &self.space.name, "--"]);
+        command.args(["iperf3", "-t", "3600", "-c", &self.to]);
+        Ok(command.stdout(Stdio::null()).spawn()?)
+    }
+
+    /// Bits per second that leave the sender, for a second.
+    fn passing(&self) -> Outcome<f64> {
+        sleep(SETTLE);
+        let (from, sent) = self.sent()?;
+        sleep(Duration::from_secs(1));
+        let (to, more) = self.sent()?;
+        Ok((more - sent) * 8.0 / (to - from))
+    }
+
+    /// How many bytes have left the sender, and when that was, in seconds of its node's clock.
+    fn sent(&self) -> Outcome<(f64, f64)> {
+        let place = format!("{}/{}", self.space.name, self.from.name);
+        let look = "date +%s.%N; grep eth0: /proc/net/dev";
+        let output = lab::lab(&["pod", &place, "--", "sh", "-c", look]);
+        check!(output.status.success(), "{}", text(&output));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut words = said.split_whitespace();
+        let mut number = |position| -> Outcome<f64> {
+            Ok(words.nth(position).ok_or_else(|| said.clone())?.parse()?)
+        };
+        // Behind the time: the interface, eight numbers of what it received, and the bytes that it sent.
+        Ok((number(0)?, number(9)?))
+    }
+
+    /// What this measures while that fault is in force; and what the plugin said of the fault, as JSON lines.
+    fn during(
+        &self,
+        flags: &[&str],
+        measure: impl Fn(&Self) -> Outcome<f64>,
+    ) -> Outcome<(f64, Vec<Value>)> {
         let common = ["disrupt", "-p", "sender", "-r", "60", "--detach", "-o", "json"];
         let output = self.space.plugin(&[&common[..], flags].concat());
         check!(output.status.success(), "{}", text(&output));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let rate = self.measure()?;
+        let rate = measure(self)?;
         let output = self.space.plugin(&["revert", "-p", "sender"]);
         check!(output.status.success(), "{}", text(&output));
         Ok((rate, said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
@@ -70,7 +116,8 @@ fn gigabits(samples: &Samples) -> String {
     format!("{:.2} Gbit/s", samples.median() / 1e9)
 }
 
-/// A stream past a fault, beside one without a fault, on each node.
+/// A stream past a fault that comes and goes, on each node. It is one connection all the time: two of them
+/// differ by more than a fault makes of either.
 fn past(
     lab: &Lab,
     figure: &'static str,
@@ -80,22 +127,30 @@ fn past(
     let (mut rows, mut said) = (Vec::new(), Vec::new());
     for node in [Node::Native, Node::Guest].into_iter().filter(|node| lab.has(*node)) {
         let streams = Streams::new(&lab.on(node))?;
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            without.push(streams.measure()?);
-            let (rate, events) = streams.measure_with(flags)?;
+        let mut stream = streams.endless()?;
+        let (mut with, mut ratios) = (Vec::new(), Vec::new());
+        let mut before = streams.passing()?;
+        for _ in 0..TURNS {
+            let (rate, events) = streams.during(flags, Streams::passing)?;
+            let after = streams.passing()?;
+            ratios.push(2.0 * rate / (before + after));
             with.push(rate);
             said.extend(events);
+            before = after;
         }
-        let (with, without) = (Samples::new(with), Samples::new(without));
+        stream.kill()?;
+        stream.wait()?;
+        let ratios = Samples::new(ratios);
         rows.push(Row {
             figure,
             measured: format!(
-                "{node}: {}, {:.3} ×",
-                gigabits(&with),
-                with.median() / without.median()
+                "{node}: {}, {:.3} × (quartiles {:.3}, {:.3})",
+                gigabits(&Samples::new(with)),
+                ratios.median(),
+                ratios.percentile(25),
+                ratios.percentile(75)
             ),
-            reference: format!("no fault: {}", gigabits(&without)),
+            reference: "the same stream before and after".to_owned(),
             reach,
         });
     }
@@ -139,9 +194,10 @@ pub fn emulator(lab: &Lab) -> Outcome<Vec<Row>> {
         let streams = Streams::new(&lab.on(node))?;
         let (mut ours, mut netem) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            ours.push(streams.measure_with(&["-d", "10", "--backend", "userspace"])?.0);
+            ours.push(streams.during(&["-d", "10", "--backend", "userspace"], Streams::measure)?.0);
             if node == Node::Guest {
-                netem.push(streams.measure_with(&["-d", "10", "--backend", "netem"])?.0);
+                netem
+                    .push(streams.during(&["-d", "10", "--backend", "netem"], Streams::measure)?.0);
             }
         }
         let ours = Samples::new(ours);
