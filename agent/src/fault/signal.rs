@@ -26,6 +26,7 @@ use crate::{
     error::failure,
     processes::{self, Process, ThreadState},
     serve::say,
+    trace,
 };
 
 /// How long a process may take to be gone after SIGKILL.
@@ -83,23 +84,31 @@ impl Chosen {
 fn choose(process: &Process, wanted: Option<SignalName>) -> Result<Chosen, Failure> {
     let status = process.status();
     let of = |signal| Chosen { signal, disposition: disposition(&status, signal) };
-    let Some(signal) = wanted else {
-        let term = of(SignalName::TERM);
-        return Ok(if term.disposition == Disposition::Handled {
-            term
-        } else {
-            of(SignalName::KILL)
-        });
-    };
-    let chosen = of(signal);
-    if process.pid == FIRST
-        && signal != SignalName::KILL
-        && chosen.disposition != Disposition::Handled
-    {
+    let chosen = wanted.map_or_else(
+        || {
+            let term = of(SignalName::TERM);
+            if term.disposition == Disposition::Handled { term } else { of(SignalName::KILL) }
+        },
+        of,
+    );
+    let Process { pid, name } = process;
+    if *pid != FIRST {
+        return Ok(chosen);
+    }
+    if chosen.signal == SignalName::KILL {
+        // It takes a tracer.
+        return match ThreadState::read(*pid, *pid) {
+            Some(ThreadState { tracer: tracer @ 1.., .. }) => {
+                Err(trace::not_seized(&format!("process 1 ({name})"), tracer, Errno::EPERM))
+            }
+            _ => Ok(chosen),
+        };
+    }
+    if chosen.disposition != Disposition::Handled {
+        let signal = chosen.signal;
         let message = format!(
-            "process 1 ({}) does not handle {signal}, and what the first process of a container does not handle \
-             the kernel keeps from it",
-            process.name
+            "process 1 ({name}) does not handle {signal}, and what the first process of a container does not \
+             handle the kernel keeps from it"
         );
         let hint = "SIGKILL ends it all the same; --process chooses others";
         return Err(failure(FailureKind::Unsupported, message, Some(hint)));

@@ -17,6 +17,7 @@ tests! {
         an_end_is_asked_for_where_that_is_handled,
         a_first_process_that_handles_nothing_is_killed,
         what_the_kernel_would_keep_from_it_is_refused,
+        a_first_process_that_is_traced_cannot_be_killed,
         only_those_that_match_get_it;
 }
 
@@ -36,6 +37,20 @@ fn signals(container: &Container, request: &Value) -> Vec<ProcessSignal> {
         Some(Event::Signals { signals }) => signals,
         other => panic!("{other:?}"),
     }
+}
+
+/// To kill it takes a tracer, and another one is there: that is said, and by whom.
+fn a_first_process_that_is_traced_cannot_be_killed() {
+    let container = Container::with("sleep 1234 & wait");
+    let pause = json!({
+        "id": "00000001", "running-time": "60s", "target": container.target(), "fault": "pause",
+    });
+    let (_agent, _) = container.disturb(&pause);
+    let request = request(&container, Some("KILL"));
+    let events = container.ask(&request);
+    let failure = failure(&events);
+    assert_eq!(failure.kind, FailureKind::Conflict);
+    assert!(failure.message.contains("is traced by process"), "{failure}");
 }
 
 fn command_line(pid: impl std::fmt::Display) -> String {
