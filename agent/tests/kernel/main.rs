@@ -52,6 +52,8 @@ mod probe;
 #[cfg(target_os = "linux")]
 mod refusal;
 #[cfg(target_os = "linux")]
+mod repeated;
+#[cfg(target_os = "linux")]
 mod requirement;
 #[cfg(target_os = "linux")]
 mod services;
@@ -98,6 +100,7 @@ fn main() -> std::process::ExitCode {
         plans::tests(),
         prio::tests(),
         refusal::tests(),
+        repeated::tests(),
         side_by_side::tests(),
         signal::tests(),
         syscall::tests(),

@@ -180,12 +180,12 @@ fn plan() -> impl Strategy<Value = (Value, End)> {
 }
 
 /// What the kernel shows of the pod's links, queues and rules, but for counters.
-fn state(pod: &Pod) -> String {
+pub fn state(pod: &Pod) -> String {
     pod.inside.run("ip -j -d link; tc -j qdisc; nft -j list ruleset")
 }
 
 /// And all else of its network.
-fn rest_of_state(pod: &Pod) -> String {
+pub fn rest_of_state(pod: &Pod) -> String {
     pod.inside.run(
         "ip -j addr; ip -j -4 route show table all; ip -j -6 route show table all;
          tc -j filter show dev eth0; cat /proc/net/packet /proc/net/netlink | wc -l",
@@ -193,7 +193,7 @@ fn rest_of_state(pod: &Pod) -> String {
 }
 
 /// The processes of this binary in a network namespace.
-fn agents(space: &Namespace) -> Vec<String> {
+pub fn agents(space: &Namespace) -> Vec<String> {
     let binary = fs::canonicalize(agent_path()).unwrap();
     let space = fs::read_link(space.path()).unwrap();
     let is_agent = |process: &Path| {

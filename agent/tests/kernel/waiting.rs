@@ -27,7 +27,7 @@ tests! {
 }
 
 /// Resident memory in KiB and context switches so far.
-fn memory_and_switches(pid: impl std::fmt::Display) -> (u64, u64) {
+pub fn memory_and_switches(pid: impl std::fmt::Display) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let number = |name: &str| -> u64 {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
