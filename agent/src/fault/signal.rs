@@ -32,6 +32,8 @@ use crate::{
 /// How long a process may take to be gone after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(1);
+/// How often a signal is found blocked before it is so for good.
+const LOOKS: u32 = 5;
 /// The first process of its namespace, by the number that it has there.
 const FIRST: Pid = Pid::from_raw(1);
 
@@ -82,8 +84,7 @@ impl Chosen {
 
 /// The signal for a process; a failure where the kernel would keep it from that process.
 fn choose(process: &Process, wanted: Option<SignalName>) -> Result<Chosen, Failure> {
-    let status = process.status();
-    let of = |signal| Chosen { signal, disposition: disposition(&status, signal) };
+    let of = |signal| Chosen { signal, disposition: disposition(|| process.status(), signal) };
     let chosen = wanted.map_or_else(
         || {
             let term = of(SignalName::TERM);
@@ -117,12 +118,20 @@ fn choose(process: &Process, wanted: Option<SignalName>) -> Result<Chosen, Failu
 }
 
 /// By the sets of signals in `/proc/PID/status` (proc_pid_status(5)).
-fn disposition(status: &str, signal: SignalName) -> Disposition {
+fn disposition(status: impl Fn() -> String, signal: SignalName) -> Disposition {
     let has = |name| {
-        let set = processes::field(status, name).and_then(|set| u64::from_str_radix(set, 16).ok());
+        let status = status();
+        let set = processes::field(&status, name).and_then(|set| u64::from_str_radix(set, 16).ok());
         set.is_some_and(|set| set & (1 << (signal.number() - 1)) != 0)
     };
-    if has("SigCgt") || has("SigBlk") {
+    // Who waits for it (sigwait(3), signalfd(2)) blocks it for good; who starts a thread blocks all for a moment.
+    let is_blocked = || {
+        (0..LOOKS).all(|look| {
+            thread::sleep(STEP * look.min(1));
+            has("SigBlk")
+        })
+    };
+    if has("SigCgt") || is_blocked() {
         Disposition::Handled
     } else if has("SigIgn") {
         Disposition::Ignored
@@ -180,11 +189,19 @@ mod tests {
         // 1 handled, 2 ignored, 15 blocked.
         let status =
             "SigBlk:\t0000000000004000\nSigIgn:\t0000000000000002\nSigCgt:\t0000000000000001\n";
-        let of = |name: &str| disposition(status, name.parse().unwrap());
+        let of = |name: &str| disposition(|| status.to_owned(), name.parse().unwrap());
         assert_eq!(of("HUP"), Disposition::Handled);
         assert_eq!(of("INT"), Disposition::Ignored);
         assert_eq!(of("TERM"), Disposition::Handled);
         assert_eq!(of("KILL"), Disposition::Default);
+    }
+
+    #[test]
+    fn what_is_blocked_for_a_moment_is_not_handled() {
+        let mut looks = [0b10, 0].into_iter().cycle();
+        let looks = std::cell::RefCell::new(&mut looks);
+        let status = || format!("SigBlk:\t{:016x}\n", looks.borrow_mut().next().unwrap_or(0));
+        assert_eq!(disposition(status, "INT".parse().unwrap()), Disposition::Default);
     }
 
     #[test]

@@ -27,8 +27,9 @@ tests! {
         lets_jumbo_frames_through,
         sends_nothing_of_its_own,
         gives_its_links_no_addresses;
+    Delay measures:
+        spreads_the_delay_by_the_jitter;
     Delay alone:
-        spreads_the_delay_by_the_jitter,
         carries_a_bulk_transfer_unharmed;
     Netem:
         takes_less_than_a_millisecond,

@@ -48,7 +48,7 @@ tests! {
         ends_on_time_when_its_agent_hangs,
         loses_nothing_when_it_is_late_at_its_end,
         is_reported_with_all_it_was_told;
-    Emulator alone:
+    Emulator measures:
         hits_both_directions_of_two_interfaces,
         hits_a_share_of_connections,
         holds_packets_for_the_delay,
@@ -61,7 +61,8 @@ tests! {
         reorders_what_was_asked,
         spreads_delays_in_a_bell_curve,
         sends_at_the_rate,
-        sends_in_slots,
+        sends_in_slots;
+    Emulator alone:
         passes_many_packets,
         passes_much_of_a_stream;
     Vlan:
@@ -420,11 +421,14 @@ fn marks_instead_of_losing() {
     let pod = Pod::new();
     let marked = count_outside(&pod, "ip ecn ce");
     let agent = disrupt(&pod, "60s", &json!({ "loss": "20%", "ecn": true }));
+    // The part of 8,000 that is not answered. One alone waits long for those.
     let ping = |service: &str| {
-        let line = format!("ping -n -q -c 8000 -i 0.001 -W 1 -Q {service} {PEER4}");
-        let text = String::from_utf8(pod.inside.try_run(&line).stdout).unwrap();
-        let (before, _) = text.split_once("% packet loss").unwrap();
-        before.rsplit(' ').next().unwrap().parse::<f64>().unwrap() / 100.0
+        let one = format!("ping -n -q -c 1000 -i 0.001 -W 1 -Q {service} {PEER4}");
+        let line = format!("for i in 1 2 3 4 5 6 7 8; do {one} & done; wait");
+        let text = pod.inside.run(&line);
+        let received = text.lines().filter_map(|line| line.split_once(" received,"));
+        let counts = received.map(|(before, _)| before.rsplit(' ').next().unwrap().parse::<f64>());
+        1.0 - counts.map(Result::unwrap).sum::<f64>() / 8_000.0
     };
     // Who takes part loses nothing, and all checksums are right, or some would not be answered.
     assert!(ping("2") < 1e-9);
@@ -670,7 +674,7 @@ fn passes_many_packets() {
 }
 
 fn passes_much_of_a_stream() {
-    const BYTES: usize = 200_000_000;
+    const BYTES: usize = 40_000_000;
     let gigabits = |time: Duration| BYTES as f64 * 8e-9 / time.as_secs_f64();
     // What is next to never lost has to be cut all the same.
     for netem in [json!({ "delay": "10ms" }), json!({ "delay": "10ms", "loss": "0.00001%" })] {

@@ -17,10 +17,10 @@ use crate::{
 tests! {
     Namespaces:
         reverting_what_is_not_there_is_harmless;
-    Netem alone:
+    Netem measures:
         by_the_timer_when_the_serving_agent_is_killed,
         by_the_timer_when_all_agents_are_killed;
-    Delay alone:
+    Delay measures:
         by_the_timer,
         by_the_timer_when_input_ends,
         by_the_timer_when_the_terminal_goes_away;

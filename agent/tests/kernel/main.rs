@@ -80,7 +80,7 @@ fn main() -> std::process::ExitCode {
     }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Most of the time they wait for packets.
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(requirement::PLACES);
     let mut tests = [
         anchor::tests(),
         burn::tests(),

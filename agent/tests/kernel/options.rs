@@ -37,7 +37,7 @@ tests! {
         all_of_them_are_reverted;
     Seeds:
         a_seed_repeats_the_losses;
-    Delay alone:
+    Delay measures:
         correlation_ties_a_delay_to_the_one_before,
         a_rate_takes_its_time,
         overheads_and_cells_take_theirs,
@@ -52,7 +52,11 @@ fn plan(netem: &Value) -> Value {
 fn quiet_pod() -> Pod {
     let pod = Pod::new();
     for space in [&pod.inside, &pod.outside] {
-        space.run("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
+        // Nor does it ask for its neighbour again.
+        space.run(
+            "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+             echo 3600 >/proc/sys/net/ipv4/neigh/eth0/base_reachable_time",
+        );
     }
     pod.inside.run(&format!("ping -n -q -c 1 {PEER4}"));
     pod

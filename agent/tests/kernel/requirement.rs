@@ -3,7 +3,8 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
-    sync::{LazyLock, RwLock},
+    sync::{Condvar, LazyLock, Mutex},
+    thread::available_parallelism,
     time::Instant,
 };
 
@@ -125,15 +126,52 @@ impl Needs {
 pub enum Machine {
     /// Most of their time tests wait.
     Shared,
-    /// It measures time so closely, or keeps the processors so busy, that nothing else may run.
+    /// It measures time, and most of it waits: one of its kind for each processor.
+    Measures,
+    /// It keeps the processors so busy that nothing else may run.
     Alone,
 }
 
+impl Machine {
+    /// Its part of [`PLACES`].
+    fn places(self) -> usize {
+        match self {
+            Self::Shared => 1,
+            Self::Measures => PLACES / available_parallelism().map_or(1, usize::from).min(2),
+            Self::Alone => PLACES,
+        }
+    }
+}
+
+/// How many tests may run beside each other.
+pub const PLACES: usize = 6;
+
+/// Places for tests to run in, held while one does.
+struct Places(usize);
+
+impl Places {
+    fn take(count: usize) -> Self {
+        let mut free = FREE.lock().unwrap();
+        while *free < count {
+            free = LEFT.wait(free).unwrap();
+        }
+        *free -= count;
+        Self(count)
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap() += self.0;
+        LEFT.notify_all();
+    }
+}
+
+static FREE: Mutex<usize> = Mutex::new(PLACES);
+static LEFT: Condvar = Condvar::new();
+
 /// How often a test that measures may do so until the figures are right.
 const MEASUREMENTS: u32 = 3;
-
-/// Held while a test runs: by one that is to be alone, for writing.
-static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A test, and what it takes to run it.
 pub struct Test {
@@ -149,14 +187,11 @@ impl Test {
         if let Some(reason) = self.needs.missing() {
             return Ok(Completion::ignored_with(reason));
         }
-        let _turn = match self.machine {
-            Machine::Shared => (Some(MACHINE.read().unwrap()), None),
-            Machine::Alone => (None, Some(MACHINE.write().unwrap())),
-        };
+        let _places = Places::take(self.machine.places());
         let start = Instant::now();
         let mut outcome = catch_unwind(AssertUnwindSafe(self.run));
         // What else the machine does can spoil a measurement, but not mend it.
-        let tries = if self.machine == Machine::Alone { MEASUREMENTS } else { 1 };
+        let tries = if self.machine == Machine::Shared { 1 } else { MEASUREMENTS };
         for _ in 1..tries {
             if outcome.is_err() {
                 println!("{}: measured again", self.name);
@@ -182,16 +217,16 @@ impl From<Test> for Trial {
     }
 }
 
-/// The tests of a module, each named after its function, by what they need; `Delay alone:` for those that
-/// others must not run beside.
+/// The tests of a module, each named after its function, by what they need; `Delay measures:` or `Delay alone:`
+/// for those that others must not run beside.
 macro_rules! tests {
-    ($($needs:ident $($alone:ident)?: $($name:ident),+ $(,)?);+ $(;)?) => {
+    ($($needs:ident $($machine:ident)?: $($name:ident),+ $(,)?);+ $(;)?) => {
         /// The tests of this module.
         pub fn tests() -> Vec<crate::requirement::Test> {
             use crate::requirement::{Needs, Test, machine};
             let mut all = Vec::new();
             $(
-                let machine = machine!($($alone)?);
+                let machine = machine!($($machine)?);
                 all.extend([$(
                     Test { name: stringify!($name), needs: Needs::$needs, machine, run: $name }
                 ),+]);
@@ -205,6 +240,9 @@ pub(crate) use tests;
 macro_rules! machine {
     () => {
         crate::requirement::Machine::Shared
+    };
+    (measures) => {
+        crate::requirement::Machine::Measures
     };
     (alone) => {
         crate::requirement::Machine::Alone
