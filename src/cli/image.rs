@@ -17,21 +17,21 @@ pub struct ImageCommand {
     pub action: ImageAction,
 }
 
-/// What can be done with the agent's image.
+/// What can be done with images.
 #[derive(Debug, Subcommand)]
 pub enum ImageAction {
-    /// Write the agent's image into a file
+    /// Write an image into a file
     Save(SaveArgs),
-    /// Put the agent's image into the nodes of a local cluster
+    /// Put an image into the nodes of a local cluster
     Load(LoadArgs),
 }
 
 /// What is in the image.
 #[derive(Debug, Args)]
 pub struct ContentArgs {
-    /// Name of the image
-    #[arg(long, value_name = "IMAGE", default_value_t = Image::local())]
-    pub name: Image,
+    /// Name of the image; localhost/pod-chaos-agent or localhost/kubectl-pod-chaos when not given
+    #[arg(long, value_name = "IMAGE")]
+    pub name: Option<Image>,
     /// Only for nodes of this architecture; this machine's for the docker format and for load, both
     /// for the oci format when not given
     #[arg(long, value_enum, value_name = "ARCH")]
@@ -39,6 +39,11 @@ pub struct ContentArgs {
     /// Binary of the agent, in place of those that the plugin brings; repeatable
     #[arg(long = "agent", value_name = "FILE")]
     pub agents: Vec<PathBuf>,
+    /// The image of the plugin instead, which `fail --by image` needs: of these static builds for
+    /// Linux, as they are released, or of the one that runs; repeatable
+    #[arg(long = "plugin", value_name = "FILE", num_args = 0..=1, require_equals = true,
+          conflicts_with = "agents")]
+    pub plugins: Option<Vec<PathBuf>>,
 }
 
 /// Flags of `image save`.
@@ -70,6 +75,7 @@ pub struct SaveArgs {
 Examples:
   kubectl pod-chaos image load --kind
   kubectl pod-chaos image load --minikube=chaos
+  kubectl pod-chaos image load --kind --plugin
   kubectl pod-chaos image load --containerd     # on the node itself, as root
 
 Each calls the tool's own command, which has to be on the PATH."

@@ -16,6 +16,7 @@ mod observe;
 mod partition;
 mod process;
 mod rbac;
+mod restore;
 mod select;
 mod syscall;
 mod traffic;
@@ -31,7 +32,7 @@ pub use course::CourseArgs;
 pub use delete::DeleteArgs;
 pub use disrupt::{BackendFlag, DisruptArgs};
 pub use doctor::{DoctorArgs, FaultKind};
-pub use fail::FailArgs;
+pub use fail::{FailArgs, FailBy};
 pub use faults::{RevertArgs, StatusArgs};
 pub use fill::{FillCommand, FillDiskArgs, FillWhat};
 pub use image::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs};
@@ -41,6 +42,7 @@ pub use observe::{MetricsFormat, ObserveArgs};
 pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
+pub use restore::RestoreArgs;
 pub use select::{ConditionArgs, DryRun, PickArgs, PodArgs};
 pub use syscall::{CallArgs, SyscallAction, SyscallArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
@@ -112,6 +114,9 @@ pub enum Command {
     Rbac(RbacArgs),
     /// Show the version, and with a pod that of its agents
     Version(VersionArgs),
+    /// Wait for the deadline of `fail --by image`, and put the images back
+    #[command(hide = true)]
+    Restore(RestoreArgs),
 }
 
 /// Flags that say which cluster and as whom, as kubectl has them.

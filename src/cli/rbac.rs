@@ -26,7 +26,9 @@ pub enum Level {
     Pods,
     /// To annotate pods that have a fault, with leave to patch them: ClusterRole pod-chaos-audit
     Audit,
-    /// Each of them, and ClusterRole pod-chaos, which is made of the others than audit
+    /// For `fail --by image`: ClusterRole pod-chaos-images
+    Images,
+    /// Each of them, and ClusterRole pod-chaos, which is made of the others than audit and images
     #[default]
     All,
 }

@@ -21,9 +21,9 @@ use crate::{
     plan::{Followed, FollowedKind, Namespace, PodName},
 };
 
-/// Refuses pods that no fault of that kind can or should be put into, with every reason at once.
-pub fn check_pod(pod: &Pod, domain: Domain) -> Result<(), Error> {
-    let reasons = reasons_against(pod, domain);
+/// Refuses pods that no fault of that kind, or of any, can or should be put into, with every reason at once.
+pub fn check_pod(pod: &Pod, domain: impl Into<Option<Domain>>) -> Result<(), Error> {
+    let reasons = reasons_against(pod, domain.into());
     if reasons.is_empty() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub fn check_pod(pod: &Pod, domain: Domain) -> Result<(), Error> {
 }
 
 /// Each reason with what to do about it.
-fn reasons_against(pod: &Pod, domain: Domain) -> Vec<(String, &'static str)> {
+fn reasons_against(pod: &Pod, domain: Option<Domain>) -> Vec<(String, &'static str)> {
     let mut reasons = Vec::new();
     let mut add = |why: String, hint| reasons.push((why, hint));
     let spec = pod.spec.clone().unwrap_or_default();
@@ -45,13 +45,13 @@ fn reasons_against(pod: &Pod, domain: Domain) -> Vec<(String, &'static str)> {
             "choose a pod that the API server manages",
         );
     }
-    if domain == Domain::Network && spec.host_network == Some(true) {
+    if domain == Some(Domain::Network) && spec.host_network == Some(true) {
         add(
             "uses its node's network: a fault would hit every pod of the node".to_owned(),
             "choose a pod with a network of its own (hostNetwork: false)",
         );
     }
-    if domain == Domain::Processes && spec.host_pid == Some(true) {
+    if domain == Some(Domain::Processes) && spec.host_pid == Some(true) {
         add(
             "sees all processes of its node, and so would the agent".to_owned(),
             "choose a pod with processes of its own (hostPID: false)",

@@ -43,6 +43,13 @@ impl Chosen {
         Some(Self { cluster, name, pod })
     }
 
+    /// One that is only known by name and uid.
+    pub fn with_uid(cluster: Cluster, name: &PodName, uid: &str) -> Self {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.to_owned());
+        Self { cluster, name: name.clone(), pod }
+    }
+
     /// `demo/web`: among all pods of the cluster.
     pub fn key(&self) -> String {
         format!("{}/{}", self.cluster.namespace(), self.name)

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{SignalName, SignalPlan};
+use pod_chaos_protocol::{RunTime, SignalName, SignalPlan};
 use tokio::time::Instant;
 
 use super::{
@@ -12,9 +12,10 @@ use super::{
     network::NetworkFault,
     note, process, signal,
     start::{Aim, Wanted},
+    swap,
 };
 use crate::{
-    cli::{ConnectionArgs, FailArgs},
+    cli::{ConnectionArgs, FailArgs, FailBy},
     cluster::{
         AgentSpec, Capability, Chosen, Domain, NewAgent, TargetContainer, check_pod, ensure_agent,
         follow_end,
@@ -30,6 +31,18 @@ const CAPABILITIES: &[Capability] = &[Capability::SysPtrace, Capability::Kill];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<Exit, Error> {
+    let stray = match args.by {
+        FailBy::Network => args.service_account.is_some().then_some("--service-account"),
+        FailBy::Image if args.no_kill => Some("--no-kill"),
+        FailBy::Image => args.replace.then_some("--replace"),
+    };
+    if let Some(flag) = stray {
+        let by = if args.by == FailBy::Image { "network" } else { "image" };
+        return Err(Error::new(Exit::Usage, format_args!("{flag} is for --by {by}")));
+    }
+    if args.by == FailBy::Image {
+        return swap::run(connection, args).await;
+    }
     let network = NetworkFault::new(Intent::from(args));
     let image = (!args.no_kill).then(|| args.agent.image.clone());
     let failure = Failure { network, image, kill: None };
@@ -56,6 +69,10 @@ impl Wanted for Failure {
 
     fn domain(&self) -> Domain {
         Domain::Network
+    }
+
+    fn running_time(&self) -> Option<RunTime> {
+        self.network.running_time()
     }
 
     async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {

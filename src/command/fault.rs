@@ -99,7 +99,7 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
 }
 
 /// For those who were not there.
-fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
+pub(super) fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
     match outcome {
         Ok(Exit::Done) => "has ended, and is clean".to_owned(),
         Ok(Exit::Interrupted) => "was reverted, and is clean".to_owned(),

@@ -1,15 +1,16 @@
-//! `image`: the agent's image as a file, or into the nodes of a local cluster.
+//! `image`: the agent's image, or the plugin's, as a file, or into the nodes of a local cluster.
 
 use std::{
     fs::{self, File},
     io::{self, Write as _, stderr, stdout},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use crate::{
     cli::{ContentArgs, ImageAction, ImageCommand, LoadArgs, SaveArgs},
     exit::{Error, Exit},
-    image::{Agent, Architecture, Archive, Format, Loader, Missing, built_in},
+    image::{Architecture, Archive, Format, Kind, Loader, Missing, Program, built_in},
     plan::Image,
 };
 
@@ -21,11 +22,11 @@ pub(super) fn run(args: &ImageCommand) -> Result<Exit, Error> {
 }
 
 fn save(args: &SaveArgs) -> Result<Exit, Error> {
-    let name = &args.content.name;
+    let name = &name(&args.content);
     let making = |error: io::Error| Error::internal("making the image", error);
     let archive = match args.format {
-        Format::Docker => Archive::docker(name, &one_agent(&args.content)?),
-        Format::Oci => Archive::oci(name, &agents(&args.content)?),
+        Format::Docker => Archive::docker(name, &one(&args.content)?),
+        Format::Oci => Archive::oci(name, &programs(&args.content)?),
     }
     .map_err(making)?;
     if args.output.as_os_str() == "-" {
@@ -42,13 +43,14 @@ fn save(args: &SaveArgs) -> Result<Exit, Error> {
 }
 
 fn load(args: &LoadArgs) -> Result<Exit, Error> {
-    let name = &args.content.name;
+    let name = &name(&args.content);
     let loader = loader(args);
     let program = loader.program();
     let making = |error: io::Error| Error::internal("making the image", error);
-    let archive = Archive::docker(name, &one_agent(&args.content)?).map_err(making)?;
+    let content = one(&args.content)?;
+    let archive = Archive::docker(name, &content).map_err(making)?;
     let folder = tempfile::tempdir().map_err(making)?;
-    let file = folder.path().join("pod-chaos-agent.tar");
+    let file = folder.path().join(format!("{}.tar", content.kind.file()));
     File::create(&file).and_then(|file| archive.write(file)).map_err(making)?;
     let status = Command::new(program)
         .args(loader.arguments(&file))
@@ -70,8 +72,12 @@ fn load(args: &LoadArgs) -> Result<Exit, Error> {
         ));
     }
     writeln!(stdout(), "{name} loaded by {program}")?;
-    if *name != Image::default() {
-        writeln!(stderr(), "note: name it with -g {name}, or set POD_CHAOS_IMAGE to it")?;
+    let (default, flag, variable) = match args.content.plugins {
+        Some(_) => (Image::plugin(), "--restorer-image", "POD_CHAOS_RESTORER_IMAGE"),
+        None => (Image::default(), "-g", "POD_CHAOS_IMAGE"),
+    };
+    if *name != default {
+        writeln!(stderr(), "note: name it with {flag} {name}, or set {variable} to it")?;
     }
     Ok(Exit::Done)
 }
@@ -86,49 +92,69 @@ fn loader(args: &LoadArgs) -> Loader {
     }
 }
 
-/// The agents that were asked for.
-fn agents(content: &ContentArgs) -> Result<Vec<Agent>, Error> {
-    let mut agents = if content.agents.is_empty() { built_in() } else { named(content)? };
-    if agents.is_empty() {
+fn name(content: &ContentArgs) -> Image {
+    let own = || if content.plugins.is_some() { Image::local_plugin() } else { Image::local() };
+    content.name.clone().unwrap_or_else(own)
+}
+
+/// The programs that were asked for.
+fn programs(content: &ContentArgs) -> Result<Vec<Program>, Error> {
+    let mut programs = match &content.plugins {
+        Some(files) if files.is_empty() => {
+            let own = std::env::current_exe();
+            let own =
+                own.map_err(|error| Error::internal("finding the plugin's own file", error))?;
+            read(Kind::Plugin, &[own]).map_err(|error| {
+                error.hint("--plugin=FILE names a released one for Linux, of which all are static")
+            })?
+        }
+        Some(files) => read(Kind::Plugin, files)?,
+        None if content.agents.is_empty() => built_in(),
+        None => read(Kind::Agent, &content.agents)?,
+    };
+    if programs.is_empty() {
         return Err(Error::refused("this build of the plugin brings no agent").hint(
             "released plugins do; else build one and name it with --agent, or use `scripts/images agent` \
              of the project",
         ));
     }
-    agents.retain(|agent| content.arch.is_none_or(|arch| arch == agent.architecture));
-    agents.sort_by_key(|agent| agent.architecture);
+    programs.retain(|program| content.arch.is_none_or(|arch| arch == program.architecture));
+    programs.sort_by_key(|program| program.architecture);
     match content.arch {
-        Some(arch) if agents.is_empty() => {
-            Err(Error::refused(format_args!("there is no agent for {arch}")))
+        Some(arch) if programs.is_empty() => {
+            Err(Error::refused(format_args!("there is no program for {arch}")))
         }
-        _ => Ok(agents),
+        _ => Ok(programs),
     }
 }
 
-fn named(content: &ContentArgs) -> Result<Vec<Agent>, Error> {
-    let mut agents: Vec<Agent> = Vec::new();
-    for path in &content.agents {
-        let doing = format!("reading the agent {}", path.display());
+fn read(kind: Kind, files: &[PathBuf]) -> Result<Vec<Program>, Error> {
+    let mut programs: Vec<Program> = Vec::new();
+    for path in files {
+        let doing = match kind {
+            Kind::Agent => format!("reading the agent {}", path.display()),
+            Kind::Plugin => format!("reading the plugin {}", path.display()),
+        };
         let binary = fs::read(path).map_err(|error| Error::internal(&doing, error))?;
-        let agent = Agent::try_from(binary)
+        let program = Program::new(kind, binary)
             .map_err(|error| Error::refused(format_args!("{doing}: {error}")))?;
-        if agents.iter().any(|other| other.architecture == agent.architecture) {
-            return Err(Error::refused(format_args!("two agents for {}", agent.architecture)));
+        if programs.iter().any(|other| other.architecture == program.architecture) {
+            return Err(Error::refused(format_args!("two programs for {}", program.architecture)));
         }
-        agents.push(agent);
+        programs.push(program);
     }
-    Ok(agents)
+    Ok(programs)
 }
 
-/// The one agent of an image of one architecture.
-fn one_agent(content: &ContentArgs) -> Result<Agent, Error> {
-    let mut agents = agents(content)?;
-    if agents.len() > 1 {
+/// The one program of an image of one architecture.
+fn one(content: &ContentArgs) -> Result<Program, Error> {
+    let mut programs = programs(content)?;
+    if programs.len() > 1 {
         let here = Architecture::of_this_machine();
-        agents.retain(|agent| Some(agent.architecture) == here);
+        programs.retain(|program| Some(program.architecture) == here);
     }
-    agents.pop().ok_or_else(|| {
-        Error::refused("there is no agent for this machine's architecture")
+    programs.pop().ok_or_else(|| {
+        Error::refused("there is no program for this machine's architecture")
             .hint("name that of the nodes with --arch amd64 or --arch arm64")
     })
 }

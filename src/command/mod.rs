@@ -19,10 +19,12 @@ mod partition;
 mod pause;
 mod process;
 mod rbac;
+mod restore;
 mod revert;
 mod signal;
 mod start;
 mod status;
+mod swap;
 mod sweep;
 mod syscall;
 mod uninstall;
@@ -65,6 +67,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Image(args) => image::run(args),
         Command::Rbac(args) => rbac::run(args),
         Command::Version(args) => version::run(connection, args).await,
+        Command::Restore(args) => restore::run(connection, args).await,
     }
 }
 

@@ -22,6 +22,7 @@ fn roles(level: Level) -> &'static str {
         Level::Process => "\n  name: pod-chaos-process\n",
         Level::Pods => "\n  name: pod-chaos-pods\n",
         Level::Audit => "\n  name: pod-chaos-audit\n",
+        Level::Images => "\n  name: pod-chaos-images\n",
         Level::All => return ROLES,
     };
     let document = documents.find(|document| document.contains(role)).unwrap_or_default();

@@ -2,12 +2,12 @@
 
 use pod_chaos_protocol::Event;
 
-use super::{fault::together, note, print_line, start, start::all, sweep};
+use super::{fault::together, note, print_line, start, start::all, swap, sweep};
 use crate::{
     cli::{ConnectionArgs, PickArgs, RevertArgs},
     cluster::{
-        AgentContainer, AgentSpec, Chosen, Cluster, Role, Session, agents, ensure_agent, find,
-        reach_agent, reverted,
+        AgentContainer, AgentSpec, Chosen, Cluster, RestoredBy, Role, Session, Swap, agents,
+        ensure_agent, find, reach_agent, reverted,
     },
     exit::{Error, Exit},
     plan::{Image, Selection},
@@ -18,17 +18,25 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
     let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
     let board = Board::new(args.output.format.clone());
     let pods = chosen(&cluster, &args.pick, &board).await?;
-    let ended = all(pods.iter().map(revert)).await;
+    let ended = all(pods.iter().map(async |at| {
+        let (restored, events) = futures::join!(swap::revert(at), revert(at));
+        restored.and_then(|restored| Ok((restored, events?)))
+    }));
+    let ended = ended.await;
     let (mut exits, mut traces) = (Vec::new(), Vec::new());
     for (at @ Chosen { cluster, name, .. }, events) in pods.iter().zip(ended) {
         let namespace = cluster.namespace();
         let mut report = board.follow(namespace, name);
-        let outcome = events.and_then(|events| {
+        let outcome = events.and_then(|(restored, events)| {
+            for swap in &restored {
+                let event = json::restored(namespace, name, swap.fault, RestoredBy::Client);
+                report.tell(text::restored(name, RestoredBy::Client), &event)?;
+            }
             // The last one only says what is left.
             for event in events.iter().filter(|event| !matches!(event, Event::Status { .. })) {
                 report.tell(text::event(name, event), &json::event(namespace, name, event))?;
             }
-            if events.len() == 1 && args.output.format.is_text() {
+            if events.len() == 1 && restored.is_empty() && args.output.format.is_text() {
                 print_line(&format!("pod/{name} clean: nothing to revert"))?;
             }
             if !events.iter().all(sweep::is_clean) {
@@ -38,7 +46,8 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
                 Event::Ended { fault, .. } => Some(*fault),
                 _ => None,
             };
-            traces.push(reverted(at, events.iter().filter_map(id).collect()));
+            let ended = events.iter().filter_map(id).chain(restored.iter().map(|swap| swap.fault));
+            traces.push(reverted(at, ended.collect()));
             Ok(Exit::Done)
         });
         report.outcome(&outcome);
@@ -95,7 +104,7 @@ pub(super) async fn chosen(
         return start::choose(cluster, &selection, board).await;
     }
     let mut pods = find(cluster, &selection).await?;
-    pods.retain(|one| !agents(&one.pod).is_empty());
+    pods.retain(|one| !agents(&one.pod).is_empty() || Swap::is_on(&one.pod));
     let count = pods.len();
     for one in &mut pods {
         one.cluster = one.cluster.crowded(count);

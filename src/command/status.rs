@@ -5,11 +5,11 @@ use std::io::{Write as _, stdout};
 use super::{note, start::all, sweep};
 use crate::{
     cli::{ConnectionArgs, StatusArgs},
-    cluster::Cluster,
+    cluster::{Cluster, Swap, now},
     command::revert::{chosen, reach_any},
     exit::{Error, Exit},
     plan::OutputFormat,
-    report::{Board, Place, document, json, text},
+    report::{Board, Place, Told, document, json, text},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Result<Exit, Error> {
@@ -18,10 +18,15 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
     let pods = chosen(&cluster, &args.pick, &Board::new(OutputFormat::Text)).await?;
     let read = all(pods.iter().map(|at| async move {
         let told = async {
+            let swaps = Swap::in_force(&at.pod)?;
+            let now = if swaps.is_empty() { 0 } else { now(&at.cluster).await };
+            let mut told: Vec<_> = swaps.into_iter().map(|swap| Told::images(swap, now)).collect();
             match reach_any(at).await? {
-                Some(session) => sweep::status(session).await.map(Some),
-                None => Ok(None),
+                Some(session) => told.extend(sweep::status(session).await?),
+                None if told.is_empty() => return Ok(None),
+                None => {}
             }
+            Ok(Some(told))
         };
         told.await.map_err(|error: Error| error.in_pod(&at.name))
     }));

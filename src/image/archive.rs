@@ -1,4 +1,4 @@
-//! An image as one file: docker-archive or OCI layout. The same agents give the same bytes.
+//! An image as one file: docker-archive or OCI layout. The same programs give the same bytes.
 
 use std::{
     fmt::Write as _,
@@ -11,11 +11,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::Agent;
+use super::Program;
 use crate::plan::Image;
 
-/// The binary in the image; `src/cluster/agent.rs` starts it.
-const BINARY: &str = "pod-chaos-agent";
 /// Nothing in an image says when it was made.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
@@ -38,13 +36,13 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The image of that agent under that name, as `docker load` takes it
+    /// The image of that program under that name, as `docker load` takes it
     /// (moby, image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format"). Its digest is the
     /// image's id.
-    pub fn docker(name: &Image, agent: &Agent) -> io::Result<Self> {
-        let layer = layer(agent)?;
+    pub fn docker(name: &Image, program: &Program) -> io::Result<Self> {
+        let layer = layer(program)?;
         let layer_digest = hex(&layer);
-        let config = config(agent, &layer_digest);
+        let config = config(program, &layer_digest);
         let id = hex(&config);
         let manifest = json!([{
             "Config": format!("{id}.json"),
@@ -61,9 +59,9 @@ impl Archive {
         })
     }
 
-    /// The image for all these agents' architectures under that name, as an image layout
+    /// The image for all these programs' architectures under that name, as an image layout
     /// (OCI image-spec 1.1, image-layout.md). Its digest is what a registry calls it by.
-    pub fn oci(name: &Image, agents: &[Agent]) -> io::Result<Self> {
+    pub fn oci(name: &Image, programs: &[Program]) -> io::Result<Self> {
         let mut files =
             vec![("oci-layout".to_owned(), bytes(&json!({"imageLayoutVersion": "1.0.0"})))];
         let mut blob = |media_type: &str, content: Vec<u8>| {
@@ -77,9 +75,9 @@ impl Archive {
             descriptor
         };
         let mut manifests = Vec::new();
-        for agent in agents {
-            let layer = layer(agent)?;
-            let config = blob("config.v1+json", config(agent, &hex(&layer)));
+        for program in programs {
+            let layer = layer(program)?;
+            let config = blob("config.v1+json", config(program, &hex(&layer)));
             let layer = blob("layer.v1.tar+gzip", packed(&layer)?);
             let manifest = json!({
                 "schemaVersion": 2,
@@ -89,7 +87,7 @@ impl Archive {
             });
             let mut manifest = blob("manifest.v1+json", bytes(&manifest));
             manifest["platform"] =
-                json!({"os": "linux", "architecture": agent.architecture.as_str()});
+                json!({"os": "linux", "architecture": program.architecture.as_str()});
             manifests.push(manifest);
         }
         let index = json!({
@@ -122,10 +120,10 @@ impl Archive {
     }
 }
 
-/// The one layer: the agent, and nothing else.
-fn layer(agent: &Agent) -> io::Result<Vec<u8>> {
+/// The one layer: the program, and nothing else.
+fn layer(program: &Program) -> io::Result<Vec<u8>> {
     let mut tar = Builder::new(Vec::new());
-    append(&mut tar, BINARY, 0o755, &agent.binary)?;
+    append(&mut tar, program.kind.file(), 0o755, &program.binary)?;
     tar.into_inner()
 }
 
@@ -140,12 +138,13 @@ fn append(tar: &mut Builder<impl Write>, name: &str, mode: u32, content: &[u8]) 
     tar.append_data(&mut header, name, content)
 }
 
-fn config(agent: &Agent, layer_digest: &str) -> Vec<u8> {
+fn config(program: &Program, layer_digest: &str) -> Vec<u8> {
     bytes(&json!({
-        "architecture": agent.architecture.as_str(),
+        "architecture": program.architecture.as_str(),
         "os": "linux",
         "created": CREATED,
-        "config": {"User": "0", "WorkingDir": "/", "Entrypoint": [format!("/{BINARY}")], "Cmd": ["wait"]},
+        "config": {"User": "0", "WorkingDir": "/", "Entrypoint": [format!("/{}", program.kind.file())],
+                   "Cmd": [program.kind.command()]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
         "history": [{"created": CREATED}],
     }))

@@ -1,9 +1,9 @@
-//! The agent's image as a file, and into the nodes of local clusters: for who has no registry.
+//! The agent's image, and the plugin's, as a file, and into the nodes of local clusters: for who has no registry.
 
-mod agent;
 mod archive;
 mod loader;
+mod program;
 
-pub use agent::{Agent, Architecture, BadAgent, built_in};
 pub use archive::{Archive, Format};
 pub use loader::{Loader, Missing};
+pub use program::{Architecture, BadProgram, Kind, Program, built_in};

@@ -18,6 +18,18 @@ impl Image {
         Self(concat!("localhost/pod-chaos-agent:v", env!("CARGO_PKG_VERSION")).to_owned())
     }
 
+    /// This very plugin under the name that it has in files.
+    pub fn local_plugin() -> Self {
+        Self(concat!("localhost/kubectl-pod-chaos:v", env!("CARGO_PKG_VERSION")).to_owned())
+    }
+
+    /// The plugin of this version: [`Image::local_plugin`], or, in a release that has a registry, what
+    /// `POD_CHAOS_DEFAULT_PLUGIN_IMAGE` was when it was built.
+    pub fn plugin() -> Self {
+        option_env!("POD_CHAOS_DEFAULT_PLUGIN_IMAGE")
+            .map_or_else(Self::local_plugin, |name| Self(name.to_owned()))
+    }
+
     /// The reference as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -31,7 +31,7 @@ pub use grace_period::GracePeriod;
 pub use image::{BadImage, Image};
 pub use intent::Intent;
 pub use mode::{BadMode, Mode, part};
-pub use name::{BadName, Namespace, NodeName, PodName};
+pub use name::{BadName, Namespace, NodeName, PodName, ServiceAccountName};
 pub use output_format::{BadFormat, OutputFormat, Path};
 pub use pattern::{BadPattern, Pattern};
 pub use profile::Profile;

@@ -57,17 +57,27 @@ impl FromStr for PodName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeName(String);
 
-impl FromStr for NodeName {
-    type Err = BadName;
+/// The name of a service account: a DNS subdomain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccountName(String);
 
-    fn from_str(text: &str) -> Result<Self, BadName> {
-        if is_subdomain(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadName::Object(text.to_owned()))
+macro_rules! subdomain {
+    ($type:ident) => {
+        impl FromStr for $type {
+            type Err = BadName;
+
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                if is_subdomain(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(BadName::Object(text.to_owned()))
+                }
+            }
         }
-    }
+    };
 }
+subdomain!(NodeName);
+subdomain!(ServiceAccountName);
 
 /// The name of a namespace: a DNS label of at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +114,7 @@ macro_rules! text {
 text!(NodeName);
 text!(PodName);
 text!(Namespace);
+text!(ServiceAccountName);
 
 #[cfg(test)]
 mod tests {

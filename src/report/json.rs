@@ -1,11 +1,11 @@
 //! JSON: a line for each event, or one document.
 
-use pod_chaos_protocol::Event;
+use pod_chaos_protocol::{Event, FaultId};
 use serde_json::{Value, json};
 
-use super::{Place, Told};
+use super::{ImageStatus, Place, Told};
 use crate::{
-    cluster::{Fate, Removed, RemovedBy},
+    cluster::{Fate, Removed, RemovedBy, RestoredBy, Swap},
     plan::PodName,
 };
 
@@ -22,11 +22,19 @@ pub fn status(rows: &[(Place, Told)]) -> Value {
             let value = match fault {
                 Told::Network(status) => serde_json::to_value(status),
                 Told::Process(status) => serde_json::to_value(status),
+                Told::Images(swap) => Ok(images(swap)),
             };
             with_place(&place.namespace, &place.name, value)
         })
         .collect();
     json!({ "faults": items })
+}
+
+fn images(ImageStatus { swap, age_s, left_s }: &ImageStatus) -> Value {
+    json!({
+        "fault": swap.fault, "doing": "images-replaced", "images": swap.images, "job": swap.job,
+        "age_ms": age_s * 1000, "remaining_ms": left_s * 1000,
+    })
 }
 
 /// What became of a container.
@@ -42,6 +50,20 @@ pub fn removed(namespace: &str, name: &PodName, by: RemovedBy, removed: &Removed
     value["event"] = "removed".into();
     value["by"] = json!(by);
     value
+}
+
+/// A pod's images were replaced.
+pub fn swapped(namespace: &str, name: &PodName, swap: &Swap) -> Value {
+    let mut value = with_place(namespace, name, serde_json::to_value(swap));
+    value["event"] = "images-replaced".into();
+    value["fault"] = json!(swap.fault);
+    value
+}
+
+/// They were put back.
+pub fn restored(namespace: &str, name: &PodName, fault: FaultId, by: RestoredBy) -> Value {
+    let event = json!({"event": "images-restored", "fault": fault, "by": by});
+    with_place(namespace, name, Ok(event))
 }
 
 fn with_place(namespace: &str, name: &PodName, value: serde_json::Result<Value>) -> Value {

@@ -20,7 +20,7 @@ pub use board::Board;
 pub use speech::{be_quiet, say};
 
 use crate::{
-    cluster::Chosen,
+    cluster::{Chosen, Swap},
     exit::{Error, Exit},
     plan::PodName,
 };
@@ -41,13 +41,34 @@ impl Place {
     }
 }
 
-/// A fault that an agent has told of.
+/// A fault, and who has told of it.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// Of the network.
+    /// Of the network, as an agent says.
     Network(Box<FaultStatus>),
-    /// On processes.
+    /// On processes, as an agent says.
     Process(Box<ProcessStatus>),
+    /// On images, as the pod has it.
+    Images(Box<ImageStatus>),
+}
+
+/// A pod's images, replaced.
+#[derive(Clone, Debug)]
+pub struct ImageStatus {
+    /// By what.
+    pub swap: Swap,
+    /// Since when, in seconds.
+    pub age_s: u64,
+    /// For how long, in seconds.
+    pub left_s: u64,
+}
+
+impl Told {
+    /// Replaced images, `now` by the API server's clock.
+    pub fn images(swap: Swap, now: u64) -> Self {
+        let (age_s, left_s) = (now.saturating_sub(swap.since), swap.until.saturating_sub(now));
+        Self::Images(Box::new(ImageStatus { swap, age_s, left_s }))
+    }
 }
 
 impl Told {
@@ -56,6 +77,7 @@ impl Told {
         match self {
             Self::Network(status) => status.fault,
             Self::Process(status) => status.fault,
+            Self::Images(one) => one.swap.fault,
         }
     }
 
@@ -64,6 +86,7 @@ impl Told {
         let state = match self {
             Self::Network(status) => status.state,
             Self::Process(status) => status.state,
+            Self::Images(_) => FaultState::InForce,
         };
         state == FaultState::InForce
     }

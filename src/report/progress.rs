@@ -122,6 +122,9 @@ impl Follow for Progress {
     }
 
     fn time_left(&mut self, left: Duration) {
+        if self.length.is_zero() {
+            self.length = left;
+        }
         let hit = self.hit.as_ref().map_or(String::new(), |hit| format!(", {hit}"));
         self.show(left, self.length, time_left(left) + &hit);
     }

@@ -9,7 +9,7 @@ use pod_chaos_protocol::{
 
 use super::{Place, Told};
 use crate::{
-    cluster::{Fate, Removed, RemovedBy},
+    cluster::{Fate, Removed, RemovedBy, RestoredBy, Swap},
     plan::PodName,
 };
 
@@ -175,6 +175,31 @@ pub fn removed(name: &PodName, by: RemovedBy, removed: &Removed) -> String {
     format!("pod/{name} {}", parts.join(", "))
 }
 
+/// A pod's images were replaced, as one line.
+pub fn swapped(name: &PodName, swap: &Swap) -> String {
+    format!(
+        "pod/{name} in force for {} s: {}, until job/{} puts them back (fault {})",
+        swap.until - swap.since,
+        images(swap),
+        swap.job,
+        swap.fault
+    )
+}
+
+/// They were put back, as one line.
+pub fn restored(name: &PodName, by: RestoredBy) -> String {
+    let by = match by {
+        RestoredBy::Job => "its Job",
+        RestoredBy::Client => "this command",
+    };
+    format!("pod/{name} clean: images put back by {by}")
+}
+
+fn images(swap: &Swap) -> String {
+    let containers: Vec<_> = swap.images.keys().map(String::as_str).collect();
+    format!("images of {} replaced", containers.join(", "))
+}
+
 /// A table of faults, with a column for namespaces where there are several, and one for how it is done.
 pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool) -> String {
     let head =
@@ -200,6 +225,15 @@ pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool
                 fault.remaining_ms,
                 hit(fault),
             ),
+            Told::Images(one) => (
+                one.swap.fault,
+                FaultState::InForce,
+                "pod".to_owned(),
+                images(&one.swap),
+                one.age_s * 1000,
+                one.left_s * 1000,
+                counted(u32::try_from(one.swap.images.len()).unwrap_or(u32::MAX), "container", "s"),
+            ),
         };
         let state = if state == FaultState::InForce { "in force" } else { "expired" };
         let (age, left) = (seconds(age_ms), seconds(remaining_ms));
@@ -208,6 +242,7 @@ pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool
         let backend = match fault {
             Told::Network(fault) => fault.backend.to_string(),
             Told::Process(_) => "the agent beside it".to_owned(),
+            Told::Images(one) => format!("job/{}", one.swap.job),
         };
         [namespace, name, id, state.to_owned(), place, what, age, left, hit, backend]
     }));

@@ -93,6 +93,15 @@ impl Lab {
         lab(&[&["node", &home, "--"], command].concat())
     }
 
+    /// `ctr` on the tests' node, for its kubelet's images.
+    pub fn containerd(&self, args: &[&str]) -> Output {
+        let socket = match self.home {
+            Node::Guest => "/run/lab/containerd.sock",
+            Node::Native => "/var/lib/pod-chaos-lab/containerd.sock",
+        };
+        self.node(&[&["ctr", "--address", socket, "-n", "k8s.io"], args].concat())
+    }
+
     /// Whether its tests run on that node.
     pub fn is(&self, node: Node) -> bool {
         self.home == node

@@ -77,6 +77,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     on!(Native processes::processor_time_is_burnt_by_the_container),
     on!(Native pods::a_deleted_pod_has_a_successor),
     on!(Native pods::a_failed_pod_stays_and_serves_nothing),
+    on!(Native pods::images_that_nobody_has_are_put_back_by_a_job),
     on!(Native processes::calls_of_one_container_fail),
     on!(Native processes::calls_of_an_unprivileged_container_fail),
     on!(Native processes::a_container_is_observed),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, Namespace, Outcome, Pod, apply, kubectl, run, text, wait_for},
+    lab::{Lab, Namespace, Node, Outcome, Pod, apply, kubectl, run, text, wait_for},
 };
 
 /// Names and ids of the pods of that app, but for those that end.
@@ -137,5 +137,68 @@ pub fn a_failed_pod_stays_and_serves_nothing(lab: &Lab) -> Result<(), Failed> {
     })?;
     check!(curl(&url) == Some(0), "nginx does not answer again");
     check!(pod.read()?["metadata"]["uid"] == uid, "it is another pod");
+    Ok(())
+}
+
+/// The image of the plugin under test, with the libraries that it needs as it is built for tests.
+fn load_plugin(lab: &Lab, name: &str) -> Outcome {
+    let file = std::env::temp_dir().join(format!("pod-chaos-plugin-{}.tar", std::process::id()));
+    let script = format!(
+        r#"set -euo pipefail
+        . {root}/scripts/lab.d/image.sh
+        root=$(mktemp -d)
+        trap 'rm -r "$root"' EXIT
+        take '' "$root" {plugin}
+        mv "$root{plugin}" "$root/plugin"
+        strip "$root/plugin"
+        pack {name} amd64 "$root" '["/plugin"]' '[]' {file}"#,
+        root = env!("CARGO_MANIFEST_DIR"),
+        plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos"),
+        file = file.display(),
+    );
+    let packed = run("bash", &["-c", &script]);
+    check!(packed.status.success(), "packing the plugin: {}", text(&packed));
+    // Where the guest shows the machine's files.
+    let from = if lab.is(Node::Guest) { "/run/machine" } else { "" };
+    let loaded = lab.containerd(&["image", "import", &format!("{from}{}", file.display())]);
+    std::fs::remove_file(&file)?;
+    check!(loaded.status.success(), "loading the plugin: {}", text(&loaded));
+    Ok(())
+}
+
+/// Nothing of it runs, and its Job puts the images back although the command is killed.
+pub fn images_that_nobody_has_are_put_back_by_a_job(lab: &Lab) -> Result<(), Failed> {
+    let image = format!("localhost/plugin-of-a-test:{}", std::process::id());
+    load_plugin(lab, &image)?;
+    let space = lab.namespace(&json!({"pod-security.kubernetes.io/enforce": "baseline"}))?;
+    let pod = space.nginx("web")?;
+    let own = pod.read()?;
+    let url = format!("http://{}/", pod.address()?);
+    let curl = || run("curl", &["-s", "-o", "/dev/null", "-m", "2", &url]).status.code();
+    check!(curl() == Some(0), "nginx does not answer");
+
+    let fault = ["fail", "-p", "web", "--by", "image", "-r", "8", "--restorer-image", &image];
+    let fault = space.start(&fault)?;
+    fault.signal("KILL")?;
+    wait_for("the kubelet to find no image", Duration::from_secs(8), || {
+        let waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}";
+        let output = kubectl(&["get", "pod", "web", "-n", &space.name, "-o", waiting]);
+        String::from_utf8_lossy(&output.stdout).contains("Image")
+    })?;
+    check!(curl() != Some(0), "nginx answers");
+    wait_for("the pod to be ready again", Duration::from_secs(30), || {
+        state(&pod, "nginx").is_ok_and(|(restarts, ready)| ready && restarts == 1)
+    })?;
+    check!(curl() == Some(0), "nginx does not answer again");
+    let now = pod.read()?;
+    check!(now["spec"]["containers"] == own["spec"]["containers"], "{now}");
+    check!(now["metadata"]["annotations"] == own["metadata"]["annotations"], "{now}");
+    let kinds = "jobs,roles,rolebindings,serviceaccounts,pods";
+    wait_for("nothing to be left", Duration::from_secs(20), || {
+        let left =
+            kubectl(&["get", kinds, "-n", &space.name, "-l", "pod-chaos/restorer", "-o", "name"]);
+        left.status.success() && left.stdout.is_empty()
+    })?;
+    lab.containerd(&["image", "rm", &image]);
     Ok(())
 }

@@ -73,6 +73,8 @@ pub struct Scenario {
     pub patch_error: Option<(u16, Value)>,
     /// How long a new agent takes until it can be reached.
     pub starts_in: Duration,
+    /// How many writes that name the version of a pod come too late.
+    pub conflicts: usize,
     /// Whether answers say when they were given.
     pub has_clock: bool,
     /// How many requests with this method are cut off before they are answered.
@@ -96,6 +98,7 @@ impl Default for Scenario {
             drops_containers: false,
             patch_error: None,
             starts_in: Duration::ZERO,
+            conflicts: 0,
             has_clock: true,
             cuts: (Method::GET, 0),
         }
@@ -168,6 +171,8 @@ struct State {
     left: Vec<Value>,
     /// What happened at agents, in order: of which pod, and `hello` or the request.
     agent_log: Vec<(String, String)>,
+    /// Jobs, accounts, roles and bindings that were made.
+    made: Vec<Value>,
 }
 
 impl State {
@@ -221,6 +226,7 @@ impl FakeApi {
             agent_heard: Vec::new(),
             left: Vec::new(),
             agent_log: Vec::new(),
+            made: Vec::new(),
         }));
         let (tell, told) = mpsc::channel();
         let shared = Arc::clone(&state);
@@ -292,6 +298,21 @@ impl FakeApi {
         self.state.lock().unwrap().agent_log.clone()
     }
 
+    /// Jobs, accounts, roles and bindings that were made, as they are now.
+    pub fn made(&self) -> Vec<Value> {
+        self.state.lock().unwrap().made.clone()
+    }
+
+    /// The pod called `web`, as it is now.
+    pub fn pod(&self) -> Value {
+        self.state.lock().unwrap().scenario.pod.clone().unwrap()
+    }
+
+    /// Somebody else does something to the pod called `web`.
+    pub fn meddle(&self, change: &Value) {
+        merge(self.state.lock().unwrap().scenario.pod.as_mut().unwrap(), change);
+    }
+
     /// What reached an agent.
     pub fn agent_heard(&self) -> Vec<protocol::Request> {
         self.state.lock().unwrap().agent_heard.clone()
@@ -340,6 +361,8 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         let mut answer = body.clone();
         answer["status"] = json!({"allowed": !state.scenario.forbidden.contains(&act.as_str())});
         json_answer(201, &answer)
+    } else if MADE.iter().any(|kind| path.contains(kind)) {
+        make(&mut state, &method, &uri, &body)
     } else if path.ends_with("/eviction") || method == Method::DELETE {
         match &state.scenario.admission {
             Some((code, body)) => json_answer(*code, body),
@@ -356,6 +379,8 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         }
         state.left.push(body.clone());
         json_answer(201, &body)
+    } else if method == Method::PATCH && !body["metadata"]["resourceVersion"].is_null() {
+        patch_version(&mut state, &uri, &body)
     } else if method == Method::PATCH && !body["metadata"].is_null() {
         if state.scenario.forbidden.contains(&"patch pods") {
             return Ok(json_answer(403, &status(403, "Forbidden", "no")));
@@ -466,6 +491,73 @@ fn patch(state: &mut State, path: &str, body: &Value, dry_run: bool) -> Answer {
         pod.clone_into(state.pod(path).unwrap());
     }
     json_answer(200, &pod)
+}
+
+/// Kinds that are made, changed and removed as they come.
+const MADE: [&str; 4] = ["/jobs", "/serviceaccounts", "/roles", "/rolebindings"];
+
+fn make(state: &mut State, method: &Method, uri: &hyper::Uri, body: &Value) -> Answer {
+    let (kind, name) = (uri.path(), uri.path().rsplit('/').next().unwrap_or_default());
+    if *method == Method::POST {
+        let resource = name;
+        if state.scenario.forbidden.contains(&format!("make {resource}").as_str()) {
+            return json_answer(403, &status(403, "Forbidden", &format!("no {resource} here")));
+        }
+        let mut made = body.clone();
+        made["metadata"]["uid"] = json!(format!("uid-of-{resource}"));
+        if !uri.query().unwrap_or_default().contains("dryRun=All") {
+            state.made.push(made.clone());
+        }
+        return json_answer(201, &made);
+    }
+    let is_it = |it: &Value| {
+        kind.contains("/jobs") && it["kind"] == "Job" && it["metadata"]["name"] == name
+    };
+    let Some(at) = state.made.iter().position(is_it) else {
+        return json_answer(404, &status(404, "NotFound", "no such job"));
+    };
+    if *method == Method::PATCH {
+        merge(&mut state.made[at], body);
+        return json_answer(200, &state.made[at]);
+    }
+    // The garbage collector removes what belongs to it.
+    let uid = state.made.remove(at)["metadata"]["uid"].clone();
+    state.made.retain(|it| it["metadata"]["ownerReferences"][0]["uid"] != uid);
+    json_answer(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+}
+
+/// A strategic merge into the version of a pod that was read: lists are merged by name.
+fn patch_version(state: &mut State, uri: &hyper::Uri, body: &Value) -> Answer {
+    if state.scenario.forbidden.contains(&"patch pods") {
+        return json_answer(403, &status(403, "Forbidden", "no"));
+    }
+    let late = state.scenario.conflicts.checked_sub(1);
+    let Some(pod) = state.pod(uri.path()) else {
+        return json_answer(404, &status(404, "NotFound", "no such pod"));
+    };
+    let is_old =
+        ["uid", "resourceVersion"].iter().any(|it| pod["metadata"][it] != body["metadata"][it]);
+    if late.is_some() || is_old {
+        state.scenario.conflicts = late.unwrap_or_default();
+        return json_answer(409, &status(409, "Conflict", "the object has been modified"));
+    }
+    let mut changed = pod.clone();
+    merge(&mut changed["metadata"], &body["metadata"]);
+    let annotations = changed["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.retain(|_, value| !value.is_null());
+    for (list, changes) in body["spec"].as_object().into_iter().flatten() {
+        for change in changes.as_array().unwrap() {
+            let all = changed["spec"][list].as_array_mut().unwrap();
+            let one = all.iter_mut().find(|one| one["name"] == change["name"]).unwrap();
+            merge(one, change);
+        }
+    }
+    if !uri.query().unwrap_or_default().contains("dryRun=All") {
+        let version: u64 = pod["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        changed["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+        *pod = changed.clone();
+    }
+    json_answer(200, &changed)
 }
 
 fn push(pod: &mut Value, part: &str, list: &str, item: Value) {

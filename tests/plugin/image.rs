@@ -229,3 +229,26 @@ fn refuses_what_is_no_agent() {
     assert_snapshot!("not_an_agent", refused(&["--agent", "/dev/null"]));
     assert_snapshot!("no_such_agent", refused(&["--agent", "/nonexistent"]));
 }
+
+#[test]
+fn the_plugins_own_image_is_made_of_static_builds() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let save = |file: &Path| {
+        let mut command = plugin();
+        command.current_dir(folder).args(["image", "save", "-o", "p.tar"]);
+        command.arg(format!("--plugin={}", file.display())).output().unwrap()
+    };
+    let output = save(&agent(folder, "x86", 62));
+    assert!(output.status.success(), "{}", seen(&output));
+    let image = unpacked(folder, "p.tar");
+    let manifest = json(&image.join("manifest.json"));
+    let name = concat!("localhost/kubectl-pod-chaos:v", env!("CARGO_PKG_VERSION"));
+    assert_eq!(manifest[0]["RepoTags"][0], name);
+    let config = json(&image.join(manifest[0]["Config"].as_str().unwrap()));
+    assert_eq!(config["config"]["Entrypoint"][0], "/kubectl-pod_chaos");
+    // This one has a loader, as tests are built.
+    let output = save(Path::new(env!("CARGO_BIN_EXE_kubectl-pod_chaos")));
+    assert_eq!(output.status.code(), Some(3), "{}", seen(&output));
+    assert!(seen(&output).contains("it is not static"), "{}", seen(&output));
+}

@@ -24,6 +24,8 @@ mod processes;
 mod rbac;
 mod refusals;
 mod safety;
+#[cfg(unix)]
+mod swap;
 mod version;
 
 use std::{

@@ -49,12 +49,15 @@ fn prints_the_roles_of_a_level_which_one_role_unites() {
     assert_eq!(names(&process), ["pod-chaos-process"]);
     let all = printed(&[]);
     let each = ["pod-chaos-network", "pod-chaos-process", "pod-chaos-pods"];
-    assert_eq!(names(&all), [&each[..], &["pod-chaos-audit", "pod-chaos"]].concat());
+    assert_eq!(
+        names(&all),
+        [&each[..], &["pod-chaos-audit", "pod-chaos-images", "pod-chaos"]].concat()
+    );
     let audit = printed(&["--level", "audit"]);
     assert_eq!(given(&audit[0]), BTreeSet::from(["patch pods".to_owned()]));
     assert!(audit[0]["metadata"].get("labels").is_none(), "nobody gets it with the others");
     assert_eq!(all[..3], [network, process, pods].concat());
-    let selected = &all[4]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
+    let selected = &all[5]["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
     for role in &all[..3] {
         assert_eq!(role["metadata"]["labels"], *selected);
     }
@@ -100,8 +103,10 @@ fn the_roles_give_what_the_plugin_uses_and_no_more() {
 
 #[test]
 fn the_plugin_asks_leave_only_for_what_the_roles_give() {
+    let images: [&[&str]; 1] = [&["fail", "--by", "image"]];
     let network: [&[&str]; 2] = [&["disrupt", "-d", "9"], &["partition", "--to-service", "db"]];
-    for (level, commands) in [("network", &network[..]), ("process", &[&["pause", "-r", "1"]])] {
+    let pause: [&[&str]; 1] = [&["pause", "-r", "1"]];
+    for (level, commands) in [("network", &network[..]), ("process", &pause), ("images", &images)] {
         let mut asked = BTreeSet::new();
         for command in commands {
             let api = FakeApi::serve(Scenario {
@@ -112,7 +117,12 @@ fn the_plugin_asks_leave_only_for_what_the_roles_give() {
             plugin_with(&api.kubeconfig).args(*command).args(["-p", "web"]).output().unwrap();
             asked.append(&mut api.asked());
         }
-        assert!(asked.contains("create pods/exec"), "{level}: {asked:?}");
+        let first = if level == "images" {
+            "create roles.rbac.authorization.k8s.io"
+        } else {
+            "create pods/exec"
+        };
+        assert!(asked.contains(first), "{level}: {asked:?}");
         assert_eq!(asked.contains("watch services"), level == "network");
         let given = given(&printed(&["--level", level])[0]);
         assert!(asked.is_subset(&given), "{level}: {asked:?}");

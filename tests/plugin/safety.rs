@@ -82,6 +82,8 @@ fn owners_opt_out_and_no_flag_overrules_them() {
 fn a_namespace_says_how_long_a_fault_may_last() {
     let api = serve(replicas(1), &json!({"pod-chaos/max-running-time": "20s"}));
     refused(&api, "disrupt db-0 -d 100 -r 30", "where a fault lasts 20s at most, not 30s");
+    refused(&api, "fail db-0 -r 30", "where a fault lasts 20s at most, not 30s");
+    refused(&api, "fail db-0 --by image -r 30", "where a fault lasts 20s at most, not 30s");
     done(&api, "disrupt db-0 -d 100 -r 1");
     let api = serve(replicas(1), &json!({"pod-chaos/max-running-time": "long"}));
     let output = plugin_with(&api.kubeconfig).args(["install", "db-0"]).output().unwrap();
