@@ -22,7 +22,7 @@ one_processor() {
 
 start_guest() {
   network_guest
-  node_config guest "$GUEST_PODS" "$GUEST4" "$GUEST_STATE" false
+  node_config guest "$GUEST_PODS" "$GUEST4" "$GUEST_STATE" crun false
   cat >"$RUN/node/guest/env" <<EOT
 RUN=$RUN
 CACHE=$CACHE

@@ -12,7 +12,7 @@ start_native() {
   (echo -999 >/proc/self/oom_score_adj) 2>/dev/null || restrict=true
   network_native
   mkdir -p "$NATIVE_STATE/static-pods"
-  node_config native "$NATIVE_PODS" "$LAB4" "$NATIVE_STATE" "$restrict"
+  node_config native "$NATIVE_PODS" "$LAB4" "$NATIVE_STATE" runc "$restrict"
   start containerd containerd --config "$RUN/node/native/containerd.toml"
   wait_for 30 "containerd answers" containerd native_ctr version
   for image in "${IMAGE_FILES[@]}"; do native_ctr image import "$image" >/dev/null; done

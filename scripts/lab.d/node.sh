@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # Configuration of a node: containerd, CNI, kubelet, kube-proxy.
 
-# node_config NAME PODS ADDRESS4 STATE RESTRICT_OOM
+# node_config NAME PODS ADDRESS4 STATE RUNTIME RESTRICT_OOM
 #   PODS: third part of its pods' addresses; STATE: folder, on the node, for what it writes;
+#   RUNTIME: runc, or crun, which takes half as long for a container where processes start slowly;
 #   RESTRICT_OOM: true where the machine may not let us lower oom_score_adj.
 node_config() {
-  local name=$1 pods=$2 address=$3 state=$4 restrict=$5
+  local name=$1 pods=$2 address=$3 state=$4 runtime=$5 restrict=$6
   local dir=$RUN/node/$name minor=${KUBERNETES_VERSION#1.} oom=-999
   [ "$restrict" = false ] || oom=0
   mkdir -p "$dir/cni"
@@ -31,6 +32,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+        BinaryName = "$runtime"
 EOT
 
   cat >"$dir/cni/lab.conflist" <<EOT

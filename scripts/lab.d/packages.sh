@@ -5,7 +5,7 @@ LAB_PACKAGES=(
   # to build the kernel and the pause program
   build-essential flex bison bc xz-utils
   # to run the nodes
-  etcd-server containerd runc containernetworking-plugins
+  etcd-server containerd runc crun containernetworking-plugins
   iproute2 nftables iptables openssl busybox-static procps util-linux
   # to look at them
   iputils-ping curl
