@@ -126,9 +126,9 @@ pub struct ConnectionArgs {
     /// Path to the kubeconfig file
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<std::path::PathBuf>,
-    /// Context of the kubeconfig
-    #[arg(long, global = true, value_name = "NAME")]
-    pub context: Option<String>,
+    /// Context of the kubeconfig; repeatable: the pods of all of these
+    #[arg(long = "context", global = true, value_name = "NAME")]
+    pub contexts: Vec<String>,
     /// Cluster of the kubeconfig
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<String>,

@@ -17,7 +17,6 @@ use kube::{
 use pod_chaos_protocol::FaultId;
 use serde_json::{Value, json};
 use tokio::{
-    sync::OnceCell,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -62,7 +61,7 @@ impl Audit {
         self.begun = Some(tokio::spawn(async move {
             // Where there are many, all of them are to begin first.
             sleep(of.cluster.pace(FIRST)).await;
-            let by = USER.get_or_init(|| user(&of.cluster)).await;
+            let by = of.cluster.user.get_or_init(|| user(&of.cluster)).await;
             let message = format!("{what}, until {until} at the latest, by {by}");
             let value = Value::from(json!({"by": by, "what": what, "until": until}).to_string());
             let event = of.event("FaultBegan", "Warning", &message);
@@ -130,9 +129,6 @@ impl Traces {
             in_time(pods.patch_metadata(self.pod.as_str(), &PatchParams::default(), &patch)).await;
     }
 }
-
-/// Who the API server takes the user for; there is one command line.
-static USER: OnceCell<String> = OnceCell::const_new();
 
 /// Servers before 1.28 do not tell.
 async fn user(cluster: &Cluster) -> String {

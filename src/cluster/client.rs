@@ -1,12 +1,14 @@
 //! The connection to a cluster.
 
 use std::{
+    fmt,
     future::Future,
     path::Path,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, UNIX_EPOCH},
 };
 
+use futures::future::try_join_all;
 use k8s_openapi::{ByteString, api::core::v1::Pod};
 use kube::{
     Api, Client, Config,
@@ -14,12 +16,13 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
+use tokio::sync::OnceCell;
 use tower::{buffer::BufferLayer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 
 use super::{api_error, connect_error, retry::ReadAgain};
 use crate::{
     cli::ConnectionArgs,
-    exit::Error,
+    exit::{Error, Exit},
     plan::{Namespace, PodName},
 };
 
@@ -37,13 +40,52 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that may wait for their turn.
 const REQUESTS_QUEUED: usize = 1024;
 
+/// Where pods are, among all that a command works on: `demo`, or `west/demo` where there are several contexts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    /// The context that leads there; `None` when there are no others.
+    pub context: Option<Arc<str>>,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Scope {
+    /// An error with the context that it comes from, where there are others.
+    #[must_use]
+    pub fn tell(&self, mut error: Error) -> Error {
+        let Some(context) = &self.context else { return error };
+        let from = format!(" (context {context})");
+        for message in error.messages.iter_mut().filter(|message| !message.ends_with(&from)) {
+            message.push_str(&from);
+        }
+        error
+    }
+
+    /// `pod/web`, and where there are several contexts, in which.
+    pub fn title(&self, pod: &PodName) -> String {
+        let place = self.context.as_ref().map_or_else(String::new, |_| format!("{self}: "));
+        format!("{place}pod/{pod}")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.context {
+            Some(context) => write!(out, "{context}/{}", self.namespace),
+            None => out.write_str(&self.namespace),
+        }
+    }
+}
+
 /// A cluster, seen through one namespace.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    namespace: String,
-    /// Whether that one was named, and not the kubeconfig's.
-    named: bool,
+    scope: Scope,
+    /// The flags that say so in another invocation: `--context west -n demo`.
+    flags: String,
+    /// Who the API server takes the user for, once that was asked.
+    pub(super) user: Arc<OnceCell<String>>,
     /// How many pods are worked on at the same time.
     crowd: u32,
     /// Whether the user is known to be allowed what a fault needs, in the whole namespace.
@@ -51,13 +93,38 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects as kubectl would: the kubeconfig's current context unless the flags say otherwise,
-    /// else the service account of the pod that this runs in.
+    /// Connects as kubectl would: to each context that is named, else to the kubeconfig's current one, else by the
+    /// service account of the pod that this runs in.
     pub async fn connect(
         args: &ConnectionArgs,
         namespace: Option<&Namespace>,
+    ) -> Result<Vec<Self>, Error> {
+        let mut contexts: Vec<_> = Vec::new();
+        for context in &args.contexts {
+            if !contexts.contains(&Some(context.as_str())) {
+                contexts.push(Some(context.as_str()));
+            }
+        }
+        if contexts.len() > 1 {
+            check_fits_several(args)?;
+        }
+        if contexts.is_empty() {
+            contexts.push(None);
+        }
+        let several = contexts.len() > 1;
+        let connect = |context| Self::connect_to(context, several, args, namespace);
+        try_join_all(contexts.into_iter().map(connect)).await
+    }
+
+    async fn connect_to(
+        context: Option<&str>,
+        several: bool,
+        args: &ConnectionArgs,
+        namespace: Option<&Namespace>,
     ) -> Result<Self, Error> {
-        let mut config = config(args).await?;
+        let mut scope =
+            Scope { context: context.filter(|_| several).map(Arc::from), namespace: String::new() };
+        let mut config = config(context, args).await.map_err(|error| scope.tell(error))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Retrying is decided where it is known what a second try would do.
         config.default_retry = false;
@@ -69,22 +136,31 @@ impl Cluster {
                 (!args.impersonate_groups.is_empty()).then(|| args.impersonate_groups.clone());
             config.auth_info.impersonate_uid.clone_from(&args.impersonate_uid);
         }
-        let named = namespace.is_some();
-        let namespace =
+        let flags = context.into_iter().map(|context| format!("--context {context} "));
+        let mut flags: String = flags.collect();
+        if let Some(namespace) = namespace {
+            flags += &in_namespace(namespace.as_str());
+        }
+        scope.namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
-        let service = ClientBuilder::try_from(config).map_err(|error| connect_error(&error))?;
+        let service =
+            ClientBuilder::try_from(config).map_err(|error| scope.tell(connect_error(&error)))?;
         let service = service.with_layer(&ConcurrencyLimitLayer::new(REQUESTS_AT_ONCE));
         // The service itself cannot be cloned, which trying again takes.
         let shared = BufferLayer::new(REQUESTS_QUEUED);
         let client = service.with_layer(&shared).with_layer(&RetryLayer::new(ReadAgain::default()));
         let client = client.build();
-        Ok(Self { client, namespace, named, crowd: 1, granted: false })
+        Ok(Self { client, scope, flags, user: Arc::default(), crowd: 1, granted: false })
     }
 
     /// The same cluster, seen through another namespace.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), named: true, granted: false, ..self.clone() }
+        let named = in_namespace(&self.scope.namespace);
+        let context = self.flags.strip_suffix(&named).unwrap_or(&self.flags);
+        let flags = format!("{context}{}", in_namespace(namespace));
+        let scope = Scope { namespace: namespace.to_owned(), ..self.scope.clone() };
+        Self { scope, flags, granted: false, ..self.clone() }
     }
 
     /// The same cluster, when so many pods are worked on at the same time: looks at each of them are rarer.
@@ -100,12 +176,17 @@ impl Cluster {
 
     /// The namespace that pods are looked for in.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.scope.namespace
+    }
+
+    /// Where that is, among all that this command works on.
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The flags that name this pod in another invocation, for hints: `-n demo -p nginx`.
     pub fn flags(&self, pod: &PodName) -> String {
-        if self.named { format!("-n {} -p {pod}", self.namespace) } else { format!("-p {pod}") }
+        format!("{}-p {pod}", self.flags)
     }
 
     /// The client itself.
@@ -115,7 +196,7 @@ impl Cluster {
 
     /// The pods of the namespace.
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.client.clone(), &self.scope.namespace)
     }
 
     /// The pods of all namespaces.
@@ -128,7 +209,7 @@ impl Cluster {
         in_time(self.pods().get(name.as_str())).await.map_err(|error| match &error {
             kube::Error::Api(status) if status.is_not_found() => api_error(&error).hint(format!(
                 "`kubectl get pods -n {}` lists the pods of this namespace; -n names another one",
-                self.namespace
+                self.scope.namespace
             )),
             _ => api_error(&error),
         })
@@ -170,9 +251,32 @@ pub(super) async fn patiently<T>(
     tokio::time::timeout(due + longest, answer).await.map_err(late)
 }
 
+fn in_namespace(namespace: &str) -> String {
+    format!("-n {namespace} ")
+}
+
+/// Refuses flags that say where one cluster is, or give a secret to it, where there are several.
+fn check_fits_several(args: &ConnectionArgs) -> Result<(), Error> {
+    let of_one = [
+        ("--cluster", args.cluster.is_some()),
+        ("--server", args.server.is_some()),
+        ("--token", args.token.is_some()),
+        ("--certificate-authority", args.certificate_authority.is_some()),
+        ("--tls-server-name", args.tls_server_name.is_some()),
+    ];
+    match of_one.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Error::new(
+            Exit::Usage,
+            format_args!("{flag} is about one cluster, and several contexts are named"),
+        )
+        .hint("each context of a kubeconfig may say it for its own")),
+        None => Ok(()),
+    }
+}
+
 /// As the kubeconfig says, and over it the flags.
-async fn config(args: &ConnectionArgs) -> Result<Config, Error> {
-    let mut config = match (from_file(args).await, &args.server) {
+async fn config(context: Option<&str>, args: &ConnectionArgs) -> Result<Config, Error> {
+    let mut config = match (from_file(context, args).await, &args.server) {
         // An address is enough, as it is for kubectl.
         (Err(_), Some(server)) if args.kubeconfig.is_none() => Config::new(server.clone()),
         (config, _) => config?,
@@ -197,7 +301,7 @@ async fn config(args: &ConnectionArgs) -> Result<Config, Error> {
 fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::new(
-            crate::exit::Exit::Failed,
+            Exit::Failed,
             format_args!("reading certificates from {}: {error}", path.display()),
         )
     };
@@ -216,15 +320,15 @@ fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
     }
 }
 
-async fn from_file(args: &ConnectionArgs) -> Result<Config, Error> {
+async fn from_file(context: Option<&str>, args: &ConnectionArgs) -> Result<Config, Error> {
     let options = KubeConfigOptions {
-        context: args.context.clone(),
+        context: context.map(str::to_owned),
         cluster: args.cluster.clone(),
         user: args.user.clone(),
     };
-    let named = args.context.is_some() || args.cluster.is_some() || args.user.is_some();
+    let named = context.is_some() || args.cluster.is_some() || args.user.is_some();
     let no_config = |error: &dyn std::fmt::Display| {
-        Error::new(crate::exit::Exit::Failed, format_args!("reading the kubeconfig: {error}"))
+        Error::new(Exit::Failed, format_args!("reading the kubeconfig: {error}"))
             .hint("--kubeconfig or KUBECONFIG names another file, --context another cluster")
     };
     let kubeconfig = match &args.kubeconfig {

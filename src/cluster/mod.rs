@@ -23,7 +23,7 @@ mod target;
 
 pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
 pub use audit::{Audit, reverted};
-pub use client::Cluster;
+pub use client::{Cluster, Scope};
 pub use error::{api_error, connect_error};
 pub use follow::{Change, Following};
 pub use inject::{Installed, NewAgent, NoAnswer, ensure_agent, reach_agent};

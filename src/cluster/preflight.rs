@@ -170,16 +170,16 @@ pub(super) fn permissions(cluster: &Cluster, name: Option<&PodName>) -> Vec<Reso
 pub async fn check_namespaces(pods: &mut [Chosen]) {
     let mut namespaces = BTreeMap::new();
     for one in pods.iter() {
-        let entry = namespaces.entry(one.cluster.namespace().to_owned());
+        let entry = namespaces.entry(one.cluster.scope().clone());
         entry.or_insert_with(|| (0, one.cluster.clone())).0 += 1;
     }
     namespaces.retain(|_, (count, _)| *count > 1);
-    let asks = namespaces.into_iter().map(|(namespace, (_, cluster))| async move {
-        check_allowed(&cluster, &permissions(&cluster, None)).await.is_ok().then_some(namespace)
+    let asks = namespaces.into_iter().map(|(scope, (_, cluster))| async move {
+        check_allowed(&cluster, &permissions(&cluster, None)).await.is_ok().then_some(scope)
     });
     let granted: BTreeSet<_> = join_all(asks).await.into_iter().flatten().collect();
     for one in pods {
-        one.cluster.granted = granted.contains(one.cluster.namespace());
+        one.cluster.granted = granted.contains(one.cluster.scope());
     }
 }
 

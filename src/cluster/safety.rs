@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, ResourceExt as _};
 use pod_chaos_protocol::{Percentage, RunTime};
 
-use super::{Chosen, Cluster, api_error, client::in_time, find};
+use super::{Chosen, Cluster, Scope, api_error, client::in_time, find};
 use crate::{
     exit::{Error, Exit},
     plan::{Protected, Selection},
@@ -41,7 +41,7 @@ struct Rules {
 
 /// What the namespaces of the chosen pods say about faults.
 pub struct Safety {
-    rules: BTreeMap<String, Rules>,
+    rules: BTreeMap<Scope, Rules>,
     /// Of those that could not be read, nothing is known.
     pub unread: Vec<Unread>,
 }
@@ -49,7 +49,7 @@ pub struct Safety {
 /// A namespace that could not be read.
 #[derive(Clone, Debug)]
 pub struct Unread {
-    namespace: String,
+    scope: Scope,
     why: String,
     /// Whether the user may not.
     pub forbidden: bool,
@@ -57,8 +57,8 @@ pub struct Unread {
 
 impl fmt::Display for Unread {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { namespace, why, .. } = self;
-        write!(out, "whether namespace {namespace} limits faults is not known: {why}")
+        let Self { scope, why, .. } = self;
+        write!(out, "whether namespace {scope} limits faults is not known: {why}")
     }
 }
 
@@ -68,7 +68,7 @@ impl Safety {
         let mut safety = Self { rules: BTreeMap::new(), unread: Vec::new() };
         for found in join_all(clusters.iter().map(read)).await {
             match found {
-                Ok((namespace, rules)) => drop(safety.rules.insert(namespace, rules?)),
+                Ok((scope, rules)) => drop(safety.rules.insert(scope, rules?)),
                 Err(unread) => safety.unread.push(unread),
             }
         }
@@ -84,7 +84,7 @@ impl Safety {
     ) -> Result<(), Error> {
         let Chosen { cluster, name, pod } = at;
         let namespace = cluster.namespace();
-        let rules = self.rules.get(namespace).cloned().unwrap_or_default();
+        let rules = self.rules.get(cluster.scope()).cloned().unwrap_or_default();
         if limits.protected.holds(namespace) && !limits.allow_protected {
             return Err(Error::refused(format_args!(
                 "pod/{name} is in namespace {namespace}, which is protected"
@@ -115,22 +115,22 @@ impl Safety {
     /// Refuses when too large a part of a workload would be hit, with the workload's other pods in view.
     pub async fn check_shares(&self, pods: &[Chosen], limits: &Limits) -> Result<(), Error> {
         let mut refused: Vec<String> = Vec::new();
-        let mut by_namespace: BTreeMap<&str, Vec<&Chosen>> = BTreeMap::new();
+        let mut by_scope: BTreeMap<&Scope, Vec<&Chosen>> = BTreeMap::new();
         for one in pods {
-            by_namespace.entry(one.cluster.namespace()).or_default().push(one);
+            by_scope.entry(one.cluster.scope()).or_default().push(one);
         }
-        for (namespace, chosen) in by_namespace {
-            let own = self.rules.get(namespace).and_then(|rules| rules.max_share);
+        for (scope, chosen) in by_scope {
+            let own = self.rules.get(scope).and_then(|rules| rules.max_share);
             let Some(most) = own.into_iter().chain(limits.max_share).min() else { continue };
             let Some(first) = chosen.first() else { continue };
-            let all = find(&first.cluster, &Selection::default()).await?;
+            let all = find(std::slice::from_ref(&first.cluster), &Selection::default()).await?;
             let hit = count(chosen.iter().map(|one| &one.pod));
             let of = count(all.iter().map(|one| &one.pod));
             for (owner, hit) in hit {
                 let of = of.get(&owner).copied().unwrap_or_default().max(hit);
                 if exceeds(hit, of, most) {
                     refused.push(format!(
-                        "{hit} of {of} pods of {owner} in namespace {namespace} are more than {most}"
+                        "{hit} of {of} pods of {owner} in namespace {scope} are more than {most}"
                     ));
                 }
             }
@@ -146,18 +146,18 @@ impl Safety {
     }
 }
 
-async fn read(cluster: &Cluster) -> Result<(String, Result<Rules, Error>), Unread> {
-    let namespace = cluster.namespace().to_owned();
+async fn read(cluster: &Cluster) -> Result<(Scope, Result<Rules, Error>), Unread> {
+    let (scope, namespace) = (cluster.scope().clone(), cluster.namespace());
     let api: Api<Namespace> = Api::all(cluster.client());
-    match in_time(api.get(&namespace)).await {
+    match in_time(api.get(namespace)).await {
         Ok(found) => {
-            let rules = rules(&namespace, found.annotations());
-            Ok((namespace, rules))
+            let rules = rules(namespace, found.annotations());
+            Ok((scope, rules))
         }
         Err(error) => {
             let forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
             let why = api_error(&error).messages.join("; ");
-            Err(Unread { namespace, why, forbidden })
+            Err(Unread { scope, why, forbidden })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Looks up the pods that a selection means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::{
@@ -50,9 +50,20 @@ impl Chosen {
         Self { cluster, name: name.clone(), pod }
     }
 
-    /// `demo/web`: among all pods of the cluster.
+    /// `demo/web`: among all pods that a command may work on.
     pub fn key(&self) -> String {
-        format!("{}/{}", self.cluster.namespace(), self.name)
+        format!("{}/{}", self.cluster.scope(), self.name)
+    }
+
+    /// `pod/web`, and where there are several contexts, in which.
+    pub fn title(&self) -> String {
+        self.cluster.scope().title(&self.name)
+    }
+
+    /// An error with what it is about, where that is not said.
+    #[must_use]
+    pub fn tell(&self, error: Error) -> Error {
+        self.cluster.scope().tell(error.in_pod(&self.name))
     }
 }
 
@@ -69,24 +80,43 @@ pub struct Choice {
 }
 
 /// Looks up the pods that are meant, without dice; there may be none.
-pub async fn find(cluster: &Cluster, selection: &Selection) -> Result<Vec<Chosen>, Error> {
-    Ok(look(cluster, selection).await?.0)
+pub async fn find(clusters: &[Cluster], selection: &Selection) -> Result<Vec<Chosen>, Error> {
+    Ok(look_everywhere(clusters, selection).await?.0)
 }
 
 /// Looks up the pods that are meant, and throws the dice if there are any; none at all is refused.
 ///
 /// Pods that are named are taken as they are. Of those that are found, the ones that have ended, are being deleted or
 /// have not started are passed over, unless the phase is a condition.
-pub async fn select(cluster: &Cluster, selection: &Selection) -> Result<Choice, Error> {
-    let (found, before) = look(cluster, selection).await?;
+pub async fn select(clusters: &[Cluster], selection: &Selection) -> Result<Choice, Error> {
+    let (found, before) = look_everywhere(clusters, selection).await?;
     if found.is_empty() {
-        return Err(nothing(cluster, selection, before));
+        return Err(nothing(clusters, selection, before));
     }
     let (of, mode) = (found.len(), selection.mode);
     let seed =
         mode.draws().then(|| selection.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())));
     let pods = mode.choose(seed.unwrap_or_default(), found, Chosen::key);
     Ok(Choice { pods, of, mode, seed })
+}
+
+/// Those of all clusters that meet all conditions, and how many there were.
+async fn look_everywhere(
+    clusters: &[Cluster],
+    selection: &Selection,
+) -> Result<(Vec<Chosen>, usize), Error> {
+    let looks = join_all(clusters.iter().map(|cluster| async {
+        look(cluster, selection).await.map_err(|error| cluster.scope().tell(error))
+    }));
+    let (mut found, mut before) = (Vec::new(), 0);
+    for (pods, candidates) in all_or_errors(looks.await)? {
+        found.extend(pods);
+        before += candidates;
+    }
+    // Two contexts may lead to the same cluster.
+    let mut known = HashSet::new();
+    found.retain(|one| one.pod.metadata.uid.clone().is_none_or(|uid| known.insert(uid)));
+    Ok((found, before))
 }
 
 /// Those that meet all conditions, and how many there were.
@@ -101,11 +131,25 @@ async fn look(cluster: &Cluster, selection: &Selection) -> Result<(Vec<Chosen>, 
     Ok((found, before))
 }
 
-fn nothing(cluster: &Cluster, selection: &Selection, before: usize) -> Error {
+/// What all of these have come to, or what is wrong with any of them.
+fn all_or_errors<T>(outcomes: impl IntoIterator<Item = Result<T, Error>>) -> Result<Vec<T>, Error> {
+    let (mut all, mut refused): (_, Option<Error>) = (Vec::new(), None);
+    for outcome in outcomes {
+        match (outcome, &mut refused) {
+            (Ok(one), _) => all.push(one),
+            (Err(error), Some(first)) => first.messages.extend(error.messages),
+            (Err(error), None) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(all), Err)
+}
+
+fn nothing(clusters: &[Cluster], selection: &Selection, before: usize) -> Error {
     let place = if selection.everywhere {
         "any namespace".to_owned()
     } else {
-        format!("namespace {}", cluster.namespace())
+        let scopes: Vec<_> = clusters.iter().map(|one| one.scope().to_string()).collect();
+        format!("namespace {}", scopes.join(" or "))
     };
     let why = match before {
         0 => format!("no pod is found in {place}"),
@@ -127,20 +171,8 @@ async fn candidates(cluster: &Cluster, selection: &Selection) -> Result<Vec<Chos
     let by_name = join_all(named.iter().map(|name| cluster.pod(name)));
     let of_workloads = try_join_all(workloads.iter().map(|one| pods_of(cluster, one, selection)));
     let (by_name, of_workloads) = futures::join!(by_name, of_workloads);
-    let mut refused: Option<Error> = None;
-    let mut found = Vec::new();
-    for pod in by_name {
-        match pod {
-            Ok(pod) => found.extend(Chosen::new(cluster, pod)),
-            Err(error) => match &mut refused {
-                Some(first) => first.messages.extend(error.messages),
-                None => refused = Some(error),
-            },
-        }
-    }
-    if let Some(refused) = refused {
-        return Err(refused);
-    }
+    let by_name = all_or_errors(by_name)?.into_iter();
+    let mut found: Vec<_> = by_name.filter_map(|pod| Chosen::new(cluster, pod)).collect();
     let others = of_workloads?.into_iter().flatten().filter_map(|pod| Chosen::new(cluster, pod));
     let known: BTreeSet<_> = found.iter().map(Chosen::key).collect();
     found.extend(in_order(others.filter(|one| !known.contains(&one.key()))));

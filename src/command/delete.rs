@@ -45,9 +45,9 @@ async fn delete(
     let pick = &args.target.pick;
     let selection = selection(pick)?;
     let board = Board::new(args.output.format.clone());
-    let cluster = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
     let (pods, mut refusals) =
-        choose_safely(&cluster, &selection, &args.target, None, &board).await?;
+        choose_safely(&clusters, &selection, &args.target, None, &board).await?;
     let alone = refusals.of == 1;
     let mut removals = Vec::new();
     let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
@@ -55,7 +55,7 @@ async fn delete(
     for (at, checked) in pods.into_iter().zip(checks) {
         if let Some(mut removal) = refusals.keep(&at, checked) {
             if let Some(controller) = removal.controller() {
-                let key = format!("{}/{controller}", at.cluster.namespace());
+                let key = format!("{}/{controller}", at.cluster.scope());
                 let rank = ranks.entry(key).or_default();
                 removal.rank = *rank;
                 *rank += 1;
@@ -65,11 +65,11 @@ async fn delete(
     }
     refusals.check(&args.target, alone, removals.is_empty())?;
     refusals.tell(&board);
-    for (Chosen { name, pod, .. }, removal) in &removals {
-        let grace = grace(args, pod);
+    for (at, removal) in &removals {
+        let (pod, grace) = (at.title(), grace(args, &at.pod));
         board.note(&match removal.controller() {
-            Some(controller) => format!("pod/{name} of {controller} to go, {grace}"),
-            None => format!("pod/{name} to go, {grace}: nothing brings it back"),
+            Some(controller) => format!("{pod} of {controller} to go, {grace}"),
+            None => format!("{pod} to go, {grace}: nothing brings it back"),
         });
     }
     if args.target.dry_run.is_some() {
@@ -79,7 +79,7 @@ async fn delete(
     confirm(&args.target, removals.len()).await?;
     let board = &board;
     let removed = removals.into_iter().map(|(at, removal)| async move {
-        let mut report = board.follow(at.cluster.namespace(), &at.name);
+        let mut report = board.follow(at.cluster.scope(), &at.name);
         let outcome = remove(args, report.as_mut(), &at, &removal, asked).await;
         report.outcome(&outcome);
         (at, outcome)
@@ -114,7 +114,7 @@ async fn remove(
     asked.set(asked.get() + 1);
     removal.carry_out(cluster).await?;
     let removed = removal.follow(cluster, start, start + args.timeout.into()).await?;
-    let event = json::removed(cluster.namespace(), name, by(args), &removed);
+    let event = json::removed(cluster.scope(), name, by(args), &removed);
     report.tell(text::removed(name, by(args), &removed), &event)?;
     if removal.is_over(&removed) { Ok(Exit::Done) } else { Err(too_slow(name, args, &removed)) }
 }

@@ -6,7 +6,6 @@ use pod_chaos_protocol::{
     Event, Fault, FaultId, Latency, Netem, NetemFault, Peers, Plan, Request, RunTime, Target,
     Traffic,
 };
-use serde::Serialize;
 use serde_json::json;
 
 use super::{note, start::choose, sweep};
@@ -19,17 +18,15 @@ use crate::{
     },
     exit::{Error, Exit},
     plan::{OutputFormat, Selection},
-    report::{Board, document},
+    report::{Board, Place, document, json},
 };
 
 /// What the network's agent needs no leave for: an address that nobody has (RFC 5737).
 const NOBODY: &str = "192.0.2.1";
 
 /// What was found about one pod.
-#[derive(Serialize)]
 struct Checkup {
-    namespace: String,
-    pod: String,
+    place: Place,
     /// By what they are for.
     findings: Vec<(&'static str, Finding)>,
 }
@@ -39,15 +36,14 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &DoctorArgs) -> Resul
     let pick = PickArgs { pods: args.pods.clone(), conditions, ..PickArgs::default() };
     let selection = Selection::try_from(&pick)
         .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
-    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
     // It is not the choice that is to be read.
     let board = Board::new(OutputFormat::Text);
-    let pods = choose(&cluster, &selection, &board).await?;
+    let pods = choose(&clusters, &selection, &board).await?;
     let mut checkups = Vec::new();
     for at in &pods {
         let findings = look(args, at).await?;
-        let namespace = at.cluster.namespace().to_owned();
-        checkups.push(Checkup { namespace, pod: at.name.to_string(), findings });
+        checkups.push(Checkup { place: Place::of(at), findings });
     }
     print(&args.output.format, &checkups)?;
     let mut all = checkups.iter().flat_map(|one| &one.findings);
@@ -67,7 +63,7 @@ const fn capabilities(fault: FaultKind) -> Option<&'static [Capability]> {
 }
 
 async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Finding)>, Error> {
-    let Chosen { cluster, name, pod } = at;
+    let Chosen { cluster, pod, .. } = at;
     let image = &args.agent.image;
     let namespace = std::slice::from_ref(cluster);
     let (server, leave, node, between, safety) = futures::join!(
@@ -125,7 +121,7 @@ async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Findi
         }
     }
     if args.probe && !network {
-        note(&format!("note: pod/{name} --probe asks about the network only"));
+        note(&format!("note: {} --probe asks about the network only", at.title()));
     }
     Ok(findings)
 }
@@ -210,15 +206,17 @@ fn print(format: &OutputFormat, checkups: &[Checkup]) -> Result<(), Error> {
                         value
                     })
                     .collect();
-                json!({"namespace": one.namespace, "pod": one.pod, "findings": findings})
+                let mut pod = json::place(&one.place.scope, &one.place.name);
+                pod.insert("findings".to_owned(), findings.into());
+                pod
             })
             .collect();
-        let names = checkups.iter().map(|one| one.pod.as_str());
+        let names = checkups.iter().map(|one| one.place.name.as_str());
         return document::print(format, &json!({ "pods": pods }), names);
     }
     let mut out = stdout();
-    for Checkup { pod, findings, .. } in checkups {
-        writeln!(out, "pod/{pod}")?;
+    for Checkup { place, findings } in checkups {
+        writeln!(out, "{}", place.scope.title(&place.name))?;
         let wide = |text: fn(&(&'static str, Finding)) -> usize| findings.iter().map(text).max();
         let (of_width, check_width) =
             (wide(|it| it.0.len()).unwrap_or(0), wide(|it| it.1.check.len()).unwrap_or(0));

@@ -80,12 +80,7 @@ impl Wanted for Failure {
         let Some(image) = self.image.clone() else { return Ok(()) };
         let kill = self.kill.insert(Kill { image, board: Rc::clone(board) });
         for at in pods {
-            check_pod(&at.pod, Domain::Processes)?;
-            for container in TargetContainer::all(&at.pod)? {
-                let agent = kill.agent(&at.pod, &container);
-                // Whether it would be admitted; it is put in later.
-                NewAgent::check(&at.cluster, &at.name, &at.pod, &agent, None).await?;
-            }
+            kill.check(at).await.map_err(|error| at.tell(error))?;
         }
         Ok(())
     }
@@ -115,6 +110,16 @@ impl Kill {
         process::agent(&self.image, pod, container, CAPABILITIES)
     }
 
+    /// Whether its agents would be admitted; they are put in later.
+    async fn check(&self, at: &Chosen) -> Result<(), Error> {
+        check_pod(&at.pod, Domain::Processes)?;
+        for container in TargetContainer::all(&at.pod)? {
+            let agent = self.agent(&at.pod, &container);
+            NewAgent::check(&at.cluster, &at.name, &at.pod, &agent, None).await?;
+        }
+        Ok(())
+    }
+
     /// Kills each container of a pod, once.
     async fn each(self, at: Chosen) -> Result<(), Error> {
         let pod = at.cluster.pod(&at.name).await?;
@@ -133,7 +138,7 @@ impl Kill {
         let (session, _) = ensure_agent(cluster, name, pod, &spec, &mut note).await?;
         let target = container.processes(None);
         let plan = SignalPlan { target, signal: Some(SignalName::KILL) };
-        let mut report = self.board.follow(cluster.namespace(), name);
+        let mut report = self.board.follow(cluster.scope(), name);
         signal::send(report.as_mut(), at, plan, session).await?;
         let fate = follow_end(cluster, name, container, Instant::now() + PATIENCE).await?;
         if fate.has_ended() {

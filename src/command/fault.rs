@@ -133,7 +133,7 @@ async fn follow_several(
     let (mut pods, mut bad) = (BTreeSet::new(), BTreeSet::new());
     while let Some((at, outcome)) = faults.next().await {
         let exit = outcome.unwrap_or_else(|error| {
-            board.error(&error.clone().in_pod(&at.name));
+            board.error(&at.tell(error.clone()));
             error.exit
         });
         exits.push(exit);

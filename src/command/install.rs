@@ -23,14 +23,14 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Resu
     let mut new = Vec::new();
     for Ready { at, deed: before, way, .. } in ready {
         let Way::Session(session) = way else { continue };
-        let (name, container, version) = (&at.name, &session.container, &session.version);
+        let (pod, container, version) = (at.title(), &session.container, &session.version);
         if before.contains(container) {
             print_line(&format!(
-                "pod/{name} already has an agent: {container} answers (version {version})"
+                "{pod} already has an agent: {container} answers (version {version})"
             ))?;
         } else {
             print_line(&format!(
-                "pod/{name} agent installed: {container} answers (version {version}, {:.2} s)",
+                "{pod} agent installed: {container} answers (version {version}, {:.2} s)",
                 start.elapsed().as_secs_f64()
             ))?;
             new.push(at);

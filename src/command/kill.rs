@@ -153,7 +153,7 @@ pub(super) fn tell(
     Chosen { cluster, name, .. }: &Chosen,
     fate: &Fate,
 ) -> Result<(), Error> {
-    report.tell(text::fate(name, fate), &json::fate(cluster.namespace(), name, fate))
+    report.tell(text::fate(name, fate), &json::fate(cluster.scope(), name, fate))
 }
 
 /// Whether it has ended, and is ready again.

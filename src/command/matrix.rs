@@ -35,6 +35,11 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &MatrixArgs) -> Resul
         () = interrupts.next() => return Ok(Exit::Interrupted),
     };
     let target = pinned(&args.target, &place)?;
+    let mut connection = connection.clone();
+    if let Some(context) = &place.context {
+        connection.contexts = vec![context.clone()];
+    }
+    let connection = &connection;
     let mut recording = Recording::open(&args.folder, course(args, &faults, &place))?;
     let answers = args.url.as_ref().map(|url| url::ask(url, args.every.into())).transpose()?;
     let count = faults.len();
@@ -119,10 +124,11 @@ fn pinned(target: &ProcessArgs, place: &Place) -> Result<ProcessArgs, Error> {
 }
 
 fn course(args: &MatrixArgs, faults: &[SyscallFault], place: &Place) -> Course {
-    let Place { namespace, pod, container } = place;
+    let Place { context, namespace, pod, container } = place;
+    let context = context.as_ref().map_or_else(String::new, |context| format!("{context}/"));
     let matching = args.target.matching.as_ref().map(|pattern| format!(" `{pattern}`"));
     Course {
-        target: format!("{namespace}/{pod}/{container}{}", matching.unwrap_or_default()),
+        target: format!("{context}{namespace}/{pod}/{container}{}", matching.unwrap_or_default()),
         faults: faults.iter().map(ToString::to_string).collect(),
         duration: args.duration.to_string(),
         baseline: args.baseline.to_string(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::{ConnectionArgs, CourseArgs, PodArgs},
-    cluster::{AgentSpec, Chosen, Domain, Following},
+    cluster::{AgentSpec, Chosen, Domain, Following, Scope},
     exit::{Error, Exit},
     plan::{Intent, PodName},
     report::{Board, expectation},
@@ -29,8 +29,8 @@ pub(super) async fn run(
 /// A network fault, before it is known where.
 pub(super) struct NetworkFault {
     intent: Intent,
-    /// What targets stand for that only the API knows, by the namespace of the pods that are hit.
-    surveyed: BTreeMap<String, (Traffic, Vec<Following>)>,
+    /// What targets stand for that only the API knows, by where the pods are that are hit.
+    surveyed: BTreeMap<Scope, (Traffic, Vec<Following>)>,
 }
 
 impl NetworkFault {
@@ -55,16 +55,16 @@ impl Wanted for NetworkFault {
         if followed.is_empty() {
             return Ok(());
         }
-        let mut namespaces: BTreeMap<&str, (usize, &Chosen)> = BTreeMap::new();
+        let mut scopes: BTreeMap<&Scope, (usize, &Chosen)> = BTreeMap::new();
         for one in pods {
-            namespaces.entry(one.cluster.namespace()).or_insert((0, one)).0 += 1;
+            scopes.entry(one.cluster.scope()).or_insert((0, one)).0 += 1;
         }
-        for (namespace, (count, one)) in namespaces {
+        for (scope, (count, one)) in scopes {
             let mut traffic = plan.traffic.clone();
             let mut say = |text: &str| board.note(text);
-            let following =
-                Following::start(&one.cluster, followed, &mut traffic, &mut say).await?;
-            self.surveyed.insert(namespace.to_owned(), (traffic, following.split(count)));
+            let following = Following::start(&one.cluster, followed, &mut traffic, &mut say).await;
+            let following = following.map_err(|error| scope.tell(error))?;
+            self.surveyed.insert(scope.clone(), (traffic, following.split(count)));
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Wanted for NetworkFault {
         // One that carried another's id could not be told from it where pods share their node's network.
         plan.id = FaultId::new(rand::random());
         let mut following = Following::nothing();
-        if let Some((traffic, shares)) = self.surveyed.get_mut(cluster.namespace()) {
+        if let Some((traffic, shares)) = self.surveyed.get_mut(cluster.scope()) {
             plan.traffic = traffic.clone();
             following = shares.pop().unwrap_or_else(Following::nothing);
         }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cli::{ConnectionArgs, ContainerArgs, ObserveArgs},
-    cluster::{Chosen, Domain, Session, SessionError, TargetContainer, ensure_agent},
+    cluster::{Chosen, Domain, Scope, Session, SessionError, TargetContainer, ensure_agent},
     exit::{Error, Exit},
     plan::OutputFormat,
     report::{
@@ -55,7 +55,11 @@ async fn observe(connection: &ConnectionArgs, args: &ObserveArgs) -> Result<Exit
         }
         None => None,
     };
-    let columns = Columns { places: observers.len() > 1, answers: asked.is_some() };
+    let columns = Columns {
+        places: observers.len() > 1,
+        contexts: observers.iter().any(|observer| observer.place.context.is_some()),
+        answers: asked.is_some(),
+    };
     if let Some(head) = metrics::head(args.output, columns) {
         print_line(&head)?;
     }
@@ -130,8 +134,10 @@ impl<'a> Observer<'a> {
             let container = Some(deed.id.clone());
             let plan = Observation { every, running_time, container };
             session.send(&Request::Observe { plan }).await?;
+            let Scope { context, namespace } = at.cluster.scope().clone();
             let place = Place {
-                namespace: at.cluster.namespace().to_owned(),
+                context: context.as_deref().map(str::to_owned),
+                namespace,
                 pod: at.name.to_string(),
                 container: deed.container.name,
             };
@@ -184,8 +190,8 @@ impl<'a> Observer<'a> {
 
     /// Finds the container's next run. An agent ends with the one that it was for.
     async fn reattach(&mut self, why: &str) -> Result<(), Error> {
-        let Place { pod, container, .. } = &self.place;
-        note(&format!("pod/{pod} lost sight of container {container}: {why}"));
+        let (pod, container) = (self.at.title(), &self.place.container);
+        note(&format!("{pod} lost sight of container {container}: {why}"));
         let begun = Instant::now();
         while let Some(left) = self.left() {
             match Box::pin(self.attach(left)).await {

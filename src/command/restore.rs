@@ -14,7 +14,9 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &RestoreArgs) -> Result<Exit, Error> {
-    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let [cluster] = <[_; 1]>::try_from(clusters)
+        .map_err(|_| Error::new(Exit::Usage, "a Job works on the one cluster that it runs in"))?;
     let at = &Chosen::with_uid(cluster, &args.pod, &args.uid);
     let fault = args.fault;
     insist(async || Swap::arm(at, fault).await).await;

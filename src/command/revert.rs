@@ -15,9 +15,9 @@ use crate::{
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Result<Exit, Error> {
-    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
     let board = Board::new(args.output.format.clone());
-    let pods = chosen(&cluster, &args.pick, &board).await?;
+    let pods = chosen(&clusters, &args.pick, &board).await?;
     let ended = all(pods.iter().map(async |at| {
         let (restored, events) = futures::join!(swap::revert(at), revert(at));
         restored.and_then(|restored| Ok((restored, events?)))
@@ -25,19 +25,19 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
     let ended = ended.await;
     let (mut exits, mut traces) = (Vec::new(), Vec::new());
     for (at @ Chosen { cluster, name, .. }, events) in pods.iter().zip(ended) {
-        let namespace = cluster.namespace();
-        let mut report = board.follow(namespace, name);
+        let scope = cluster.scope();
+        let mut report = board.follow(scope, name);
         let outcome = events.and_then(|(restored, events)| {
             for swap in &restored {
-                let event = json::restored(namespace, name, swap.fault, RestoredBy::Client);
+                let event = json::restored(scope, name, swap.fault, RestoredBy::Client);
                 report.tell(text::restored(name, RestoredBy::Client), &event)?;
             }
             // The last one only says what is left.
             for event in events.iter().filter(|event| !matches!(event, Event::Status { .. })) {
-                report.tell(text::event(name, event), &json::event(namespace, name, event))?;
+                report.tell(text::event(name, event), &json::event(scope, name, event))?;
             }
             if events.len() == 1 && restored.is_empty() && args.output.format.is_text() {
-                print_line(&format!("pod/{name} clean: nothing to revert"))?;
+                print_line(&format!("{} clean: nothing to revert", at.title()))?;
             }
             if !events.iter().all(sweep::is_clean) {
                 return Ok(Exit::NotClean);
@@ -51,7 +51,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
             Ok(Exit::Done)
         });
         report.outcome(&outcome);
-        exits.push(outcome.unwrap_or_else(|error| error.in_pod(name).print()));
+        exits.push(outcome.unwrap_or_else(|error| at.tell(error).print()));
     }
     let exit = together(&exits);
     board.close(exit)?;
@@ -94,18 +94,19 @@ fn is_network(agent: &AgentContainer) -> bool {
 
 /// The pods that are meant, or all that ever got an agent if nothing says which.
 pub(super) async fn chosen(
-    cluster: &Cluster,
+    clusters: &[Cluster],
     args: &PickArgs,
     board: &Board,
 ) -> Result<Vec<Chosen>, Error> {
     let selection = Selection::try_from(args)
         .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
     if !selection.is_open() {
-        return start::choose(cluster, &selection, board).await;
+        return start::choose(clusters, &selection, board).await;
     }
-    let mut pods = find(cluster, &selection).await?;
+    let mut pods = find(clusters, &selection).await?;
     pods.retain(|one| !agents(&one.pod).is_empty() || Swap::is_on(&one.pod));
     let count = pods.len();
+    board.expect(count, start::are_apart(&pods));
     for one in &mut pods {
         one.cluster = one.cluster.crowded(count);
     }

@@ -111,18 +111,16 @@ pub(super) fn selection(args: &PickArgs) -> Result<Selection, Error> {
 
 /// Looks up the pods that are chosen, and says which.
 pub(super) async fn choose(
-    cluster: &Cluster,
+    clusters: &[Cluster],
     selection: &Selection,
     board: &Board,
 ) -> Result<Vec<Chosen>, Error> {
-    let choice = select(cluster, selection).await?;
-    if selection.only().is_none() {
+    let choice = select(clusters, selection).await?;
+    if selection.only().is_none() || choice.pods.len() > 1 {
         announce(&choice, board)?;
     }
     let mut pods = choice.pods;
-    let namespaces: BTreeSet<_> =
-        pods.iter().map(|one| one.cluster.namespace().to_owned()).collect();
-    board.expect(pods.len(), namespaces.len() > 1);
+    board.expect(pods.len(), are_apart(&pods));
     let count = pods.len();
     for one in &mut pods {
         one.cluster = one.cluster.crowded(count);
@@ -130,9 +128,15 @@ pub(super) async fn choose(
     Ok(pods)
 }
 
+/// Whether it has to be said where each of these is.
+pub(super) fn are_apart(pods: &[Chosen]) -> bool {
+    let scopes: BTreeSet<_> = pods.iter().map(|one| one.cluster.scope()).collect();
+    scopes.len() > 1 || scopes.iter().any(|scope| scope.context.is_some())
+}
+
 /// The same, and sees whom the owners of pods and namespaces want left alone: of these it is said why.
 pub(super) async fn choose_safely(
-    cluster: &Cluster,
+    clusters: &[Cluster],
     selection: &Selection,
     args: &PodArgs,
     running_time: Option<RunTime>,
@@ -145,15 +149,14 @@ pub(super) async fn choose_safely(
     };
     // It costs no time beside the look at the pods where it is known which namespace they are of.
     let (mut pods, safety) = if selection.everywhere {
-        let pods = choose(cluster, selection, board).await?;
+        let pods = choose(clusters, selection, board).await?;
         let mut namespaces: Vec<_> = pods.iter().map(|one| one.cluster.clone()).collect();
-        namespaces.dedup_by(|a, b| a.namespace() == b.namespace());
+        namespaces.dedup_by(|a, b| a.scope() == b.scope());
         let safety = Safety::read(&namespaces).await;
         (pods, safety?)
     } else {
-        let namespace = std::slice::from_ref(cluster);
         let (pods, safety) =
-            futures::join!(choose(cluster, selection, board), Safety::read(namespace));
+            futures::join!(choose(clusters, selection, board), Safety::read(clusters));
         (pods?, safety?)
     };
     for unread in &safety.unread {
@@ -191,9 +194,8 @@ fn announce(choice: &Choice, board: &Board) -> Result<(), Error> {
     let event = json!({
         "event": "chosen", "mode": mode.to_string(), "seed": seed, "of": of, "pods": keys,
     });
-    let namespace = pods.first().map(|one| one.cluster.namespace());
-    let alike = pods.iter().all(|one| Some(one.cluster.namespace()) == namespace);
-    let name = |one: &Chosen| if alike { one.name.to_string() } else { one.key() };
+    let apart = are_apart(pods);
+    let name = |one: &Chosen| if apart { one.key() } else { one.name.to_string() };
     let mut names = pods.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
     if pods.len() > NAMED {
         let _ = write!(names, " and {} more", pods.len() - NAMED);
@@ -221,11 +223,15 @@ pub(super) async fn make_ready<W: Wanted>(
 ) -> Result<Vec<Ready<W::Deed>>, Error> {
     let (chosen, clock) = {
         let selection = selection(&args.pick)?;
-        let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
-        let clock =
-            async { if carries && warm_up.is_zero() { cluster.clock().await } else { None } };
+        let clusters = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+        let clock = async {
+            match &clusters[..] {
+                [cluster] if carries && warm_up.is_zero() => cluster.clock().await,
+                _ => None,
+            }
+        };
         let running_time = wanted.running_time();
-        futures::join!(choose_safely(&cluster, &selection, args, running_time, board), clock)
+        futures::join!(choose_safely(&clusters, &selection, args, running_time, board), clock)
     };
     let (mut pods, mut refusals) = chosen?;
     let alone = refusals.of == 1;
@@ -236,12 +242,12 @@ pub(super) async fn make_ready<W: Wanted>(
     let mut units = Vec::new();
     for at in &pods {
         for aim in refusals.keep(at, wanted.aim(at)).into_iter().flatten() {
-            let report = board.follow(at.cluster.namespace(), &at.name);
+            let report = board.follow(at.cluster.scope(), &at.name);
             units.push(Unit { at: at.clone(), aim, report, way: None });
         }
     }
     refusals.check(args, alone, units.is_empty())?;
-    board.expect(units.len(), board.has_several_namespaces());
+    board.expect(units.len(), board.are_apart());
     tell_notes(&units, board);
     let single = units.len() == 1;
     let clock = clock.filter(|_| single);
@@ -263,7 +269,7 @@ pub(super) async fn make_ready<W: Wanted>(
     let pods: BTreeSet<_> = units.iter().map(|unit| unit.at.key()).collect();
     confirm(args, pods.len()).await?;
     if !(single && clock.is_some() && units.iter().any(Unit::carries)) {
-        board.expect(units.len(), board.has_several_namespaces());
+        board.expect(units.len(), board.are_apart());
         units = answering(units, args, board, !wanted.is_only_for_the_agent()).await?;
     }
     if !warm_up.is_zero() {
@@ -283,7 +289,7 @@ pub(super) async fn make_ready<W: Wanted>(
     }
     let entered = all(units.iter_mut().map(enter)).await;
     entered.into_iter().collect::<Result<Vec<_>, _>>()?;
-    board.expect(units.len(), board.has_several_namespaces());
+    board.expect(units.len(), board.are_apart());
     let ready = units.into_iter().filter_map(|unit| {
         let Unit { at, aim: Aim { agent, deed, .. }, report, way } = unit;
         Some(Ready { at, deed, agent, report, way: way? })
@@ -339,7 +345,8 @@ fn dry_run<D>(units: &[Unit<D>], board: &Board) -> Error {
             }
             Some(Way::Session(session)) => {
                 let agent = &session.container;
-                board.note(&format!("pod/{name} has an agent that would be asked: {agent}"));
+                let pod = unit.at.title();
+                board.note(&format!("{pod} has an agent that would be asked: {agent}"));
             }
             None => {}
         }
@@ -475,8 +482,8 @@ fn tell_notes<D>(units: &[Unit<D>], board: &Board) {
         for note in &unit.aim.notes {
             let about = note.strip_prefix(&pod).unwrap_or(note).to_owned();
             match told.iter_mut().find(|(known, _)| *known == about) {
-                Some((_, pods)) => pods.push(pod.clone()),
-                None => told.push((about, vec![pod.clone()])),
+                Some((_, pods)) => pods.push(unit.at.title()),
+                None => told.push((about, vec![unit.at.title()])),
             }
         }
     }
@@ -551,7 +558,7 @@ impl Refusals {
     fn table(&self) -> String {
         let mut rows = vec![["POD".to_owned(), "WHY".to_owned()]];
         for (pod, error) in &self.refused {
-            let name = pod.split_once('/').map_or(pod.as_str(), |(_, name)| name);
+            let name = pod.rsplit_once('/').map_or(pod.as_str(), |(_, name)| name);
             for why in &error.messages {
                 // The row says which pod.
                 let why = why.strip_prefix(&format!("pod/{name} ")).unwrap_or(why);

@@ -13,9 +13,9 @@ use crate::{
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Result<Exit, Error> {
-    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
     // It is not the choice that is to be read.
-    let pods = chosen(&cluster, &args.pick, &Board::new(OutputFormat::Text)).await?;
+    let pods = chosen(&clusters, &args.pick, &Board::new(OutputFormat::Text)).await?;
     let read = all(pods.iter().map(|at| async move {
         let told = async {
             let swaps = Swap::in_force(&at.pod)?;
@@ -28,7 +28,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
             }
             Ok(Some(told))
         };
-        told.await.map_err(|error: Error| error.in_pod(&at.name))
+        told.await.map_err(|error: Error| at.tell(error))
     }));
     let mut rows = Vec::new();
     let mut failed = false;
@@ -38,7 +38,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
                 let place = Place::of(at);
                 rows.extend(faults.into_iter().map(|fault| (place.clone(), fault)));
             }
-            Ok(None) => note(&format!("pod/{} has no agent that runs", at.name)),
+            Ok(None) => note(&format!("{} has no agent that runs", at.title())),
             Err(error) => {
                 error.print();
                 failed = true;

@@ -43,7 +43,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<
     let mut all = Vec::new();
     for (at, restorer) in ready {
         let interrupts = Interrupts::catch_with(called_off.clone())?;
-        let report = board.follow(at.cluster.namespace(), &at.name);
+        let report = board.follow(at.cluster.scope(), &at.name);
         let run = Run {
             audit: Audit::new(&at, restorer.fault),
             at,
@@ -65,9 +65,9 @@ async fn make_ready(
 ) -> Result<Vec<(Chosen, Restorer)>, Error> {
     let pick = &args.target.pick;
     let (selection, running_time) = (selection(pick)?, args.course.running_time);
-    let cluster = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
+    let clusters = Cluster::connect(connection, pick.namespace.namespace.as_ref()).await?;
     let (pods, mut refusals) =
-        choose_safely(&cluster, &selection, &args.target, Some(running_time), board).await?;
+        choose_safely(&clusters, &selection, &args.target, Some(running_time), board).await?;
     let alone = refusals.of == 1;
     let restorer = || Restorer {
         fault: FaultId::new(rand::random()),
@@ -87,10 +87,11 @@ async fn make_ready(
     }
     refusals.check(&args.target, alone, ready.is_empty())?;
     refusals.tell(board);
-    for (Chosen { name, .. }, _, swap) in &ready {
+    for (at, _, swap) in &ready {
         let names: Vec<_> = swap.images.keys().map(String::as_str).collect();
         board.note(&format!(
-            "pod/{name} to be restarted with an image that cannot be pulled, and at the end with its own: {}",
+            "{} to be restarted with an image that cannot be pulled, and at the end with its own: {}",
+            at.title(),
             names.join(", ")
         ));
     }
@@ -171,7 +172,7 @@ impl Run {
         }
         let deadline = Instant::now() + self.restorer.running_time.into();
         self.report
-            .tell(text::swapped(name, &swap), &json::swapped(cluster.namespace(), name, &swap))?;
+            .tell(text::swapped(name, &swap), &json::swapped(cluster.scope(), name, &swap))?;
         let length = deadline.saturating_duration_since(Instant::now());
         self.audit.begin("images replaced".to_owned(), length);
         if self.detach {
@@ -190,7 +191,7 @@ impl Run {
         // Twice is harmless, and the Job goes if it is still there.
         self.end().await?;
         self.report.finish();
-        let event = json::restored(cluster.namespace(), name, swap.fault, by);
+        let event = json::restored(cluster.scope(), name, swap.fault, by);
         self.report.tell(text::restored(name, by), &event)?;
         Ok(exit)
     }

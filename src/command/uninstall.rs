@@ -12,55 +12,57 @@ use crate::{
     cli::{ConnectionArgs, UninstallArgs},
     cluster::{AgentContainer, Chosen, Cluster, Session, SessionError, agents, reach_agent},
     exit::{Error, Exit},
-    plan::{OutputFormat, PodName},
-    report::{Board, text},
+    plan::OutputFormat,
+    report::{Board, Follow},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &UninstallArgs) -> Result<Exit, Error> {
     let selection = selection(&args.pick)?;
     let board = Board::new(OutputFormat::Text);
-    let cluster = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
-    let pods = choose(&cluster, &selection, &board).await?;
+    let clusters = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let pods = choose(&clusters, &selection, &board).await?;
     let stopped = pods.into_iter().map(|at| async {
-        let outcome = uninstall(&at).await;
+        let mut report = board.follow(at.cluster.scope(), &at.name);
+        let outcome = uninstall(&at, report.as_mut()).await;
         (at, outcome)
     });
     follow_all(stopped.collect(), &board, None).await
 }
 
 /// Lets all agents of a pod exit.
-async fn uninstall(Chosen { cluster, name, pod }: &Chosen) -> Result<Exit, Error> {
+async fn uninstall(at: &Chosen, report: &mut dyn Follow) -> Result<Exit, Error> {
+    let Chosen { cluster, name, pod } = at;
     let (mut found, mut clean) = (false, true);
     for agent in agents(pod) {
         let this = |other: &AgentContainer| other.name == agent.name;
         if let Some(session) = reach_agent(cluster, name, pod, &this, &mut note).await? {
             found = true;
-            clean &= stop(name, session).await?;
+            clean &= stop(at, session, report).await?;
         }
     }
     if !found {
-        print_line(&format!("pod/{name} has no agent that runs"))?;
+        print_line(&format!("{} has no agent that runs", at.title()))?;
     }
     Ok(if clean { Exit::Done } else { Exit::NotClean })
 }
 
 /// Ends all faults that this agent can end, and has it exit. Whether that is clean.
-async fn stop(name: &PodName, mut session: Session) -> Result<bool, Error> {
+async fn stop(at: &Chosen, mut session: Session, report: &mut dyn Follow) -> Result<bool, Error> {
     session.send(&Request::Stop).await?;
     let mut clean = true;
     loop {
         match session.answer().await {
             Ok(event @ Event::Ended { .. }) => {
                 clean &= sweep::is_clean(&event);
-                print_line(&text::event(name, &event))?;
+                report.event(&event)?;
             }
-            Ok(Event::Failed { failure }) => return Err(sweep::failure(name, failure)),
+            Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
             // The agent may be gone before its last word has travelled.
             Ok(Event::Status { .. }) | Err(SessionError::Lost(_)) => break,
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    print_line(&format!("pod/{name} agent {} exits", session.container))?;
+    print_line(&format!("{} agent {} exits", at.title(), session.container))?;
     Ok(clean)
 }

@@ -6,12 +6,13 @@ use pod_chaos_protocol::PROTOCOL;
 use serde::Serialize;
 use serde_json::json;
 
+use super::fault::together;
 use crate::{
     cli::{ConnectionArgs, VersionArgs},
-    cluster::{AgentState, Cluster, Session, SessionError, agents},
+    cluster::{AgentState, Cluster, Scope, Session, SessionError, agents},
     exit::{Error, Exit},
     plan::{OutputFormat, PodName},
-    report::{document, say},
+    report::{document, json as as_json, say},
 };
 
 /// The plugin's own version.
@@ -30,20 +31,28 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Resu
         print(&args.output.format, None)?;
         return Ok(Exit::Done);
     };
-    let cluster = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
-    let (found, exit) = ask(&cluster, pod).await?;
+    let clusters = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
+    let mut found = Vec::new();
+    let mut exits = Vec::new();
+    for cluster in &clusters {
+        let answer = ask(cluster, pod).await.map_err(|error| cluster.scope().tell(error))?;
+        found.push((cluster.scope(), answer.0));
+        exits.push(answer.1);
+    }
     print(&args.output.format, Some((pod, &found)))?;
-    let foreign: Vec<_> = found.iter().filter_map(difference).collect();
-    for difference in &foreign {
-        say(format_args!("warning: pod/{pod}: {difference}"));
+    for (cluster, (scope, agents)) in clusters.iter().zip(&found) {
+        let foreign: Vec<_> = agents.iter().filter_map(difference).collect();
+        for difference in &foreign {
+            say(format_args!("warning: {}: {difference}", scope.title(pod)));
+        }
+        if !foreign.is_empty() {
+            let flags = cluster.flags(pod);
+            say(format_args!(
+                "hint: `kubectl pod-chaos uninstall {flags}` lets them exit; the next fault brings a new one"
+            ));
+        }
     }
-    if !foreign.is_empty() {
-        let flags = cluster.flags(pod);
-        say(format_args!(
-            "hint: `kubectl pod-chaos uninstall {flags}` lets them exit; the next fault brings a new one"
-        ));
-    }
-    Ok(exit)
+    Ok(together(&exits))
 }
 
 /// All agents of the pod that can be spoken to, newest first.
@@ -85,26 +94,45 @@ fn difference(agent: &AgentVersion) -> Option<String> {
     })
 }
 
-fn print(format: &OutputFormat, found: Option<(&PodName, &[AgentVersion])>) -> Result<(), Error> {
+/// What was found where.
+type Found<'a> = (&'a Scope, Vec<AgentVersion>);
+
+fn print(format: &OutputFormat, found: Option<(&PodName, &[Found<'_>])>) -> Result<(), Error> {
     let platform = platform();
     let mut out = stdout();
     if !format.is_text() {
         let mut document = json!({
             "client": {"version": VERSION, "protocol": PROTOCOL, "platform": platform},
         });
-        if let Some((pod, agents)) = found {
-            document["pod"] = json!(pod.as_str());
-            document["agents"] = json!(agents);
+        match found {
+            Some((pod, [(Scope { context: None, .. }, agents)])) => {
+                document["pod"] = json!(pod.as_str());
+                document["agents"] = json!(agents);
+            }
+            Some((pod, found)) => {
+                document["pods"] = found
+                    .iter()
+                    .map(|(scope, agents)| {
+                        let mut place = as_json::place(scope, pod);
+                        place.insert("agents".to_owned(), json!(agents));
+                        place
+                    })
+                    .collect();
+            }
+            None => {}
         }
         return document::print(format, &document, found.map(|(pod, _)| pod.as_str()));
     }
     writeln!(out, "client v{VERSION}, protocol {PROTOCOL}, {platform}")?;
-    let Some((pod, agents)) = found else { return Ok(()) };
-    for AgentVersion { container, version, protocol } in agents {
-        writeln!(out, "pod/{pod} agent v{version}, protocol {protocol}, {container}")?;
-    }
-    if agents.is_empty() {
-        say(format_args!("pod/{pod} has no agent that runs"));
+    let Some((pod, found)) = found else { return Ok(()) };
+    for (scope, agents) in found {
+        let pod = scope.title(pod);
+        for AgentVersion { container, version, protocol } in agents {
+            writeln!(out, "{pod} agent v{version}, protocol {protocol}, {container}")?;
+        }
+        if agents.is_empty() {
+            say(format_args!("{pod} has no agent that runs"));
+        }
     }
     Ok(())
 }

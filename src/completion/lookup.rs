@@ -47,7 +47,7 @@ impl Lookup {
         Self {
             connection: ConnectionArgs {
                 kubeconfig: long("kubeconfig").map(PathBuf::from),
-                context: long("context"),
+                contexts: long("context").into_iter().collect(),
                 cluster: long("cluster"),
                 user: long("user"),
                 impersonate: long("as"),
@@ -100,7 +100,7 @@ impl Lookup {
 
     async fn look(&self, what: What) -> Option<Vec<String>> {
         let namespace = self.namespace.as_ref().map(|name| name.parse()).transpose().ok()?;
-        let cluster = Cluster::connect(&self.connection, namespace.as_ref()).await.ok()?;
+        let cluster = Cluster::connect(&self.connection, namespace.as_ref()).await.ok()?.pop()?;
         let all = ListParams::default();
         match what {
             What::Pods => names(cluster.pods(), &all.fields("status.phase=Running")).await,

@@ -12,11 +12,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Follow, document,
+    Follow, document, json as as_json,
     progress::Progress,
     speech::{is_quiet, say},
 };
 use crate::{
+    cluster::Scope,
     exit::{Error, Exit},
     plan::{OutputFormat, PodName},
 };
@@ -36,8 +37,8 @@ pub struct Board {
     pub(super) terminal: bool,
     /// How many faults there are to be.
     faults: Cell<usize>,
-    /// Whether their pods are of several namespaces.
-    several_namespaces: Cell<bool>,
+    /// Whether it has to be said where each of them is.
+    apart: Cell<bool>,
     /// The bar that many share.
     shared: RefCell<Option<ProgressBar>>,
     /// When those that are in force came into force.
@@ -59,7 +60,7 @@ impl Board {
             bars: MultiProgress::with_draw_target(target),
             terminal,
             faults: Cell::new(1),
-            several_namespaces: Cell::default(),
+            apart: Cell::default(),
             shared: RefCell::default(),
             starts: RefCell::default(),
             ended: Cell::default(),
@@ -67,25 +68,22 @@ impl Board {
         })
     }
 
-    /// So many faults are to come, in pods of one namespace or of several.
-    pub fn expect(&self, faults: usize, several_namespaces: bool) {
+    /// So many faults are to come, in pods of one place or of several.
+    pub fn expect(&self, faults: usize, apart: bool) {
         self.faults.set(faults);
-        self.several_namespaces.set(several_namespaces);
+        self.apart.set(apart);
     }
 
-    /// Whether their pods are of several namespaces.
-    pub fn has_several_namespaces(&self) -> bool {
-        self.several_namespaces.get()
+    /// Whether it has to be said where each of them is.
+    pub fn are_apart(&self) -> bool {
+        self.apart.get()
     }
 
     /// The follower of one fault.
-    pub fn follow(self: &Rc<Self>, namespace: &str, name: &PodName) -> Box<dyn Follow> {
+    pub fn follow(self: &Rc<Self>, scope: &Scope, name: &PodName) -> Box<dyn Follow> {
         let mut results = self.results.borrow_mut();
-        let Value::Object(place) = json!({"namespace": namespace, "pod": name.as_str()}) else {
-            unreachable!("it is written as an object")
-        };
-        results.push(place);
-        Box::new(Progress::new(Rc::clone(self), results.len() - 1, namespace, name))
+        results.push(as_json::place(scope, name));
+        Box::new(Progress::new(Rc::clone(self), results.len() - 1, scope, name))
     }
 
     /// Something that is about all of them.
@@ -105,7 +103,7 @@ impl Board {
         event: &Value,
     ) -> Result<(), Error> {
         if let (Some(kind), Some(all)) = (event["event"].as_str(), event.as_object()) {
-            let own = ["event", "namespace", "pod"];
+            let own = ["event", "context", "namespace", "pod"];
             let all = all.iter().filter(|(key, _)| !own.contains(&key.as_str()));
             let all = all.map(|(key, value)| (key.clone(), value.clone())).collect();
             self.results.borrow_mut()[result].insert(kind.to_owned(), Value::Object(all));

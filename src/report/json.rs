@@ -1,17 +1,17 @@
 //! JSON: a line for each event, or one document.
 
 use pod_chaos_protocol::{Event, FaultId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ImageStatus, Place, Told};
 use crate::{
-    cluster::{Fate, Removed, RemovedBy, RestoredBy, Swap},
+    cluster::{Fate, Removed, RemovedBy, RestoredBy, Scope, Swap},
     plan::PodName,
 };
 
 /// An event with where it happened.
-pub fn event(namespace: &str, name: &PodName, event: &Event) -> Value {
-    with_place(namespace, name, serde_json::to_value(event))
+pub fn event(scope: &Scope, name: &PodName, event: &Event) -> Value {
+    with_place(scope, name, serde_json::to_value(event))
 }
 
 /// A list of the faults in force.
@@ -24,7 +24,7 @@ pub fn status(rows: &[(Place, Told)]) -> Value {
                 Told::Process(status) => serde_json::to_value(status),
                 Told::Images(swap) => Ok(images(swap)),
             };
-            with_place(&place.namespace, &place.name, value)
+            with_place(&place.scope, &place.name, value)
         })
         .collect();
     json!({ "faults": items })
@@ -38,38 +38,45 @@ fn images(ImageStatus { swap, age_s, left_s }: &ImageStatus) -> Value {
 }
 
 /// What became of a container.
-pub fn fate(namespace: &str, name: &PodName, fate: &Fate) -> Value {
-    let mut value = with_place(namespace, name, serde_json::to_value(fate));
+pub fn fate(scope: &Scope, name: &PodName, fate: &Fate) -> Value {
+    let mut value = with_place(scope, name, serde_json::to_value(fate));
     value["event"] = "fate".into();
     value
 }
 
 /// What became of a pod that was made to go.
-pub fn removed(namespace: &str, name: &PodName, by: RemovedBy, removed: &Removed) -> Value {
-    let mut value = with_place(namespace, name, serde_json::to_value(removed));
+pub fn removed(scope: &Scope, name: &PodName, by: RemovedBy, removed: &Removed) -> Value {
+    let mut value = with_place(scope, name, serde_json::to_value(removed));
     value["event"] = "removed".into();
     value["by"] = json!(by);
     value
 }
 
 /// A pod's images were replaced.
-pub fn swapped(namespace: &str, name: &PodName, swap: &Swap) -> Value {
-    let mut value = with_place(namespace, name, serde_json::to_value(swap));
+pub fn swapped(scope: &Scope, name: &PodName, swap: &Swap) -> Value {
+    let mut value = with_place(scope, name, serde_json::to_value(swap));
     value["event"] = "images-replaced".into();
     value["fault"] = json!(swap.fault);
     value
 }
 
 /// They were put back.
-pub fn restored(namespace: &str, name: &PodName, fault: FaultId, by: RestoredBy) -> Value {
+pub fn restored(scope: &Scope, name: &PodName, fault: FaultId, by: RestoredBy) -> Value {
     let event = json!({"event": "images-restored", "fault": fault, "by": by});
-    with_place(namespace, name, Ok(event))
+    with_place(scope, name, Ok(event))
 }
 
-fn with_place(namespace: &str, name: &PodName, value: serde_json::Result<Value>) -> Value {
-    let mut place = json!({"namespace": namespace, "pod": name.as_str()});
-    if let (Ok(Value::Object(value)), Value::Object(place)) = (value, &mut place) {
+/// Where it is, and which pod.
+pub fn place(Scope { context, namespace }: &Scope, name: &PodName) -> Map<String, Value> {
+    let context = context.iter().map(|context| ("context", &**context));
+    let pod = [("namespace", namespace.as_str()), ("pod", name.as_str())];
+    context.chain(pod).map(|(key, value)| (key.to_owned(), value.into())).collect()
+}
+
+fn with_place(scope: &Scope, name: &PodName, value: serde_json::Result<Value>) -> Value {
+    let mut place = place(scope, name);
+    if let Ok(Value::Object(value)) = value {
         place.extend(value);
     }
-    place
+    place.into()
 }

@@ -12,6 +12,8 @@ use crate::cli::MetricsFormat;
 /// Where metrics are from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Place {
+    /// The context that leads there, where there are several.
+    pub context: Option<String>,
     /// Namespace of the pod.
     pub namespace: String,
     /// Its name.
@@ -113,6 +115,8 @@ fn percent(metrics: &Metrics) -> u64 {
 pub struct Columns {
     /// Where it is from, as it is from several places.
     pub places: bool,
+    /// In which context, as there are several; in every format.
+    pub contexts: bool,
     /// What the URL answers.
     pub answers: bool,
 }
@@ -141,6 +145,7 @@ pub fn head(format: MetricsFormat, columns: Columns) -> Option<String> {
             }
             Some(head)
         }
+        MetricsFormat::Csv if columns.contexts => Some(format!("context,{}", csv_head())),
         MetricsFormat::Csv => Some(csv_head()),
         MetricsFormat::Json => None,
     }
@@ -148,7 +153,7 @@ pub fn head(format: MetricsFormat, columns: Columns) -> Option<String> {
 
 /// One line.
 pub fn line(format: MetricsFormat, place: &Place, columns: Columns, sample: &Sample) -> String {
-    let Place { namespace, pod, container } = place;
+    let Place { context, namespace, pod, container } = place;
     match format {
         MetricsFormat::Text => {
             let mut line = text(sample);
@@ -156,11 +161,15 @@ pub fn line(format: MetricsFormat, place: &Place, columns: Columns, sample: &Sam
                 line += &cell(&answer(sample.answer), ANSWER_WIDTH);
             }
             if columns.places {
-                let _ = write!(line, "   {namespace}/{pod}/{container}");
+                let context = context.as_ref().map_or_else(String::new, |it| format!("{it}/"));
+                let _ = write!(line, "   {context}{namespace}/{pod}/{container}");
             }
             line
         }
-        MetricsFormat::Csv => csv(place, sample),
+        MetricsFormat::Csv => match context {
+            Some(context) => format!("{context},{}", csv(place, sample)),
+            None => csv(place, sample),
+        },
         MetricsFormat::Json => json(place, sample).to_string(),
     }
 }
@@ -171,17 +180,20 @@ pub fn csv_head() -> String {
 }
 
 /// Comma-separated values; what is not known is empty.
-pub fn csv(Place { namespace, pod, container }: &Place, sample: &Sample) -> String {
+pub fn csv(Place { namespace, pod, container, .. }: &Place, sample: &Sample) -> String {
     let figure = |figure: Option<u64>| figure.map_or_else(String::new, |it| it.to_string());
     let figures = sample.figures().map(figure).join(",");
     format!("{:.3},{namespace},{pod},{container},{figures}", sample.at)
 }
 
 /// An object; what is not known is left out.
-pub fn json(Place { namespace, pod, container }: &Place, sample: &Sample) -> Value {
+pub fn json(Place { context, namespace, pod, container }: &Place, sample: &Sample) -> Value {
     let mut line = json!({
         "time": format!("{:.3}", sample.at), "namespace": namespace, "pod": pod, "container": container,
     });
+    if let Some(context) = context {
+        line["context"] = context.as_str().into();
+    }
     for (name, figure) in FIGURES.iter().zip(sample.figures()) {
         if let Some(figure) = figure {
             line[*name] = Value::from(figure);
@@ -264,10 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn each_format_says_in_which_context_where_there_are_several() {
+        let context = Some("west".to_owned());
+        let place =
+            Place { context, namespace: "a".into(), pod: "b".into(), container: "c".into() };
+        let columns = Columns { places: true, contexts: true, answers: false };
+        let of = |format| line(format, &place, columns, &sample());
+        let (head, csv) = (head(MetricsFormat::Csv, columns).unwrap(), of(MetricsFormat::Csv));
+        assert!(head.starts_with("context,time,namespace,"), "{head}");
+        assert!(csv.starts_with("west,1970-01-01T00:00:01.000Z,a,b,c,"), "{csv}");
+        assert!(of(MetricsFormat::Text).ends_with("   west/a/b/c"));
+        assert!(of(MetricsFormat::Json).contains(r#""context":"west""#));
+    }
+
+    #[test]
     fn each_format_says_the_same() {
-        let place = Place { namespace: "a".into(), pod: "b".into(), container: "c".into() };
+        let place =
+            Place { context: None, namespace: "a".into(), pod: "b".into(), container: "c".into() };
         let mut sample = sample();
-        let columns = Columns { places: false, answers: true };
+        let columns = Columns { places: false, contexts: false, answers: true };
         let of = |format, sample: &Sample| line(format, &place, columns, sample);
         assert_eq!(
             of(MetricsFormat::Csv, &sample),

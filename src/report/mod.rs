@@ -20,7 +20,7 @@ pub use board::Board;
 pub use speech::{be_quiet, say};
 
 use crate::{
-    cluster::{Chosen, Swap},
+    cluster::{Chosen, Scope, Swap},
     exit::{Error, Exit},
     plan::PodName,
 };
@@ -28,8 +28,8 @@ use crate::{
 /// Where a pod is, and its name.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Its namespace.
-    pub namespace: String,
+    /// Its namespace, and in which context.
+    pub scope: Scope,
     /// Its name.
     pub name: PodName,
 }
@@ -37,7 +37,7 @@ pub struct Place {
 impl Place {
     /// That of a pod that was chosen.
     pub fn of(Chosen { cluster, name, .. }: &Chosen) -> Self {
-        Self { namespace: cluster.namespace().to_owned(), name: name.clone() }
+        Self { scope: cluster.scope().clone(), name: name.clone() }
     }
 }
 

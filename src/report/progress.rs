@@ -8,16 +8,20 @@ use serde_json::Value;
 
 use super::{Board, Follow, board, json, say, text};
 use crate::{
+    cluster::Scope,
     exit::{Error, Exit},
     plan::PodName,
 };
+
+/// What some notes begin with.
+const WARNING: &str = "warning: ";
 
 /// The follower of one fault.
 pub struct Progress {
     board: Rc<Board>,
     /// Which of the board's results is its own.
     result: usize,
-    namespace: String,
+    scope: Scope,
     name: PodName,
     bar: ProgressBar,
     /// From its start to its end, once it is in force.
@@ -31,12 +35,12 @@ pub struct Progress {
 
 impl Progress {
     /// Nothing is shown yet.
-    pub(super) fn new(board: Rc<Board>, result: usize, namespace: &str, name: &PodName) -> Self {
+    pub(super) fn new(board: Rc<Board>, result: usize, scope: &Scope, name: &PodName) -> Self {
         let bar = board::new_bar();
         bar.set_prefix(format!("pod/{name}"));
-        let (namespace, name) = (namespace.to_owned(), name.clone());
+        let (scope, name) = (scope.clone(), name.clone());
         let length = Duration::ZERO;
-        Self { board, result, namespace, name, bar, length, shown: false, own: true, hit: None }
+        Self { board, result, scope, name, bar, length, shown: false, own: true, hit: None }
     }
 
     fn show(&mut self, left: Duration, of: Duration, message: String) {
@@ -51,10 +55,12 @@ impl Progress {
         }
     }
 
-    /// A line about the pod, with its namespace where there are others.
+    /// A line about the pod, with where that is where there are others.
     fn placed(&self, line: String) -> String {
-        if self.board.has_several_namespaces() && line.starts_with("pod/") {
-            format!("{}: {line}", self.namespace)
+        let rest = line.strip_prefix(WARNING).unwrap_or(&line);
+        if self.board.are_apart() && rest.starts_with("pod/") {
+            let head = if rest.len() < line.len() { WARNING } else { "" };
+            format!("{head}{}: {rest}", self.scope)
         } else {
             line
         }
@@ -100,7 +106,7 @@ impl Follow for Progress {
         if let Some((what, remaining_ms, _)) = &in_force {
             let left = Duration::from_millis(*remaining_ms);
             self.length = left;
-            self.bar.set_prefix(format!("pod/{} {what}", self.name));
+            self.bar.set_prefix(self.placed(format!("pod/{} {what}", self.name)));
             self.show(left, left, time_left(left));
         }
         if let Event::Calls { counts } = event {
@@ -159,7 +165,7 @@ impl Progress {
             }
             _ => Some(self.placed(text::event(&self.name, event))),
         };
-        self.board.tell(self.result, line, &json::event(&self.namespace, &self.name, event))?;
+        self.board.tell(self.result, line, &json::event(&self.scope, &self.name, event))?;
         match event {
             Event::Ended { packets: Some(0), .. } => {
                 self.note_of("warning: no packet that was to be hit came by meanwhile");

@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn counters_grow_and_gauges_are_set() {
-        let place = Place { namespace: "a".into(), pod: "b".into(), container: "c".into() };
+        let place =
+            Place { context: None, namespace: "a".into(), pod: "b".into(), container: "c".into() };
         let exporter = Exporter::default();
         let metrics = Metrics {
             cpu: CpuUsage { span_ms: 1000, used_ms: 250, throttled_ms: 0 },
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         let mut text = String::new();
         encode(&mut text, &exporter.registry).unwrap();
-        let labels = r#"{namespace="a",pod="b",container="c"}"#;
+        let labels = r#"{context="",namespace="a",pod="b",container="c"}"#;
         for line in [
             format!("pod_chaos_cpu_used_seconds_total{labels} 0.5"),
             format!("pod_chaos_memory_bytes{labels} 4096"),

@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn what_was_interrupted_is_written_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { namespace: "a".into(), pod: "b".into(), container: "c".into() };
+        let place =
+            Place { context: None, namespace: "a".into(), pod: "b".into(), container: "c".into() };
         let (at, metrics) = (Timestamp::UNIX_EPOCH, Metrics::default());
         let sample = Sample { at, metrics, answer: None };
         let both = ["open: error EIO, fd 3", "read: error EIO"];

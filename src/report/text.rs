@@ -9,7 +9,7 @@ use pod_chaos_protocol::{
 
 use super::{Place, Told};
 use crate::{
-    cluster::{Fate, Removed, RemovedBy, RestoredBy, Swap},
+    cluster::{Fate, Removed, RemovedBy, RestoredBy, Scope, Swap},
     plan::PodName,
 };
 
@@ -200,10 +200,21 @@ fn images(swap: &Swap) -> String {
     format!("images of {} replaced", containers.join(", "))
 }
 
-/// A table of faults, with a column for namespaces where there are several, and one for how it is done.
+/// A table of faults, with columns for contexts and namespaces where there are several, and one for how it is done.
 pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool) -> String {
-    let head =
-        ["NAMESPACE", "POD", "FAULT", "STATE", "WHERE", "WHAT", "AGE", "LEFT", "HIT", "BACKEND"];
+    let head = [
+        "CONTEXT",
+        "NAMESPACE",
+        "POD",
+        "FAULT",
+        "STATE",
+        "WHERE",
+        "WHAT",
+        "AGE",
+        "LEFT",
+        "HIT",
+        "BACKEND",
+    ];
     let mut table = vec![head.map(str::to_owned)];
     table.extend(rows.iter().map(|(pod, fault)| {
         let (id, state, place, what, age_ms, remaining_ms, hit) = match fault {
@@ -237,16 +248,19 @@ pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool
         };
         let state = if state == FaultState::InForce { "in force" } else { "expired" };
         let (age, left) = (seconds(age_ms), seconds(remaining_ms));
-        let namespace = pod.namespace.clone();
+        let Scope { context, namespace } = pod.scope.clone();
+        let context = context.as_deref().unwrap_or_default().to_owned();
         let (name, id) = (pod.name.to_string(), id.to_string());
         let backend = match fault {
             Told::Network(fault) => fault.backend.to_string(),
             Told::Process(_) => "the agent beside it".to_owned(),
             Told::Images(one) => format!("job/{}", one.swap.job),
         };
-        [namespace, name, id, state.to_owned(), place, what, age, left, hit, backend]
+        [context, namespace, name, id, state.to_owned(), place, what, age, left, hit, backend]
     }));
-    let (first, last) = (usize::from(!with_namespaces), 9 + usize::from(with_backends));
+    let with_contexts = rows.iter().any(|(place, _)| place.scope.context.is_some());
+    let first = if with_contexts { 0 } else { 2 - usize::from(with_namespaces) };
+    let last = 10 + usize::from(with_backends);
     self::table(&table.iter().map(|row| &row[first..last]).collect::<Vec<_>>())
 }
 

@@ -5,6 +5,7 @@
 mod audit;
 #[cfg(unix)]
 mod completion;
+mod contexts;
 #[cfg(unix)]
 mod delete;
 mod docs;
