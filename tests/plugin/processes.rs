@@ -4,8 +4,9 @@ use std::{
     collections::BTreeSet,
     fs,
     net::TcpListener,
-    process::Output,
+    process::{Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use insta::assert_snapshot;
@@ -468,4 +469,80 @@ fn faults_are_gone_through_and_what_is_done_is_not_done_again() {
         let refused = seen(&run(list, times));
         assert!(refused.contains(why), "{refused}");
     }
+}
+
+/// The first fault ends with its agent and without a word, as when the container does.
+fn loses_its_first_container(request: &Request) -> Vec<Line> {
+    const SECOND: &str = "fedcba9876543210";
+    match request {
+        Request::Disturb { plan } if plan.target.id.as_str() != SECOND => {
+            let mut lines = good(request);
+            lines.truncate(2);
+            lines.push((400, None));
+            lines
+        }
+        Request::Observe { plan }
+            if plan.container.as_ref().is_some_and(|id| id.as_str() != SECOND) =>
+        {
+            let mut lines = goes_through(request);
+            lines.truncate(16);
+            lines.push((0, None));
+            lines
+        }
+        request => goes_through(request),
+    }
+}
+
+#[test]
+fn a_restart_is_hit_again_for_the_rest_of_its_time() {
+    let containers = json!([{"name": "web", "image": "x"}]);
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&containers)),
+        agent: Agent::Says(loses_its_first_container),
+        ..Scenario::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("faults.yaml");
+    fs::write(&file, "- each: [open]\n  with: [{error: EIO}]").unwrap();
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
+    command.args(["--duration", "5s", "--baseline", "300ms", "--to"]).arg(folder.path().join("to"));
+    let plugin = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let disturbed = || {
+        let heard = api.agent_heard().into_iter();
+        let plans = heard.filter_map(|request| match request {
+            Request::Disturb { plan } => Some((plan.target.id.to_string(), plan.running_time)),
+            _ => None,
+        });
+        plans.collect::<Vec<_>>()
+    };
+    let start = Instant::now();
+    while disturbed().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing was hit");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Its agents die with the container.
+    let pod = api.pod();
+    let statuses = pod["status"]["ephemeralContainerStatuses"].as_array().unwrap().iter();
+    let dead = statuses.map(|status| {
+        let mut dead = status.clone();
+        dead["state"] = json!({"terminated": {"exitCode": 137}});
+        dead
+    });
+    let mut status = pod_of(&containers)["status"].clone();
+    status["containerStatuses"][0]["containerID"] = json!("containerd://fedcba9876543210");
+    status["containerStatuses"][0]["restartCount"] = json!(1);
+    status["ephemeralContainerStatuses"] = dead.collect();
+    api.meddle(&json!({ "status": status }));
+    let output = plugin.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    let disturbed = disturbed();
+    let (first, second) = (&disturbed[0], &disturbed[1]);
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("0123456789abcdef", "fedcba9876543210"));
+    assert!(second.1 < first.1, "{disturbed:?}");
+    let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
+    let mut phases: Vec<_> = csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
+    phases.dedup();
+    assert_eq!(phases, ["before", "during", "after"]);
+    assert!(seen(&output).contains("lost sight of container web"), "{}", seen(&output));
 }
