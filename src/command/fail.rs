@@ -139,7 +139,8 @@ impl Kill {
         let target = container.processes(None);
         let plan = SignalPlan { target, signal: Some(SignalName::KILL) };
         let mut report = self.board.follow(cluster.scope(), name);
-        signal::send(report.as_mut(), at, plan, session).await?;
+        let more = process::more_capable_agent(&spec, CAPABILITIES);
+        signal::send(report.as_mut(), at, &plan, session, more).await?;
         let fate = follow_end(cluster, name, container, Instant::now() + PATIENCE).await?;
         if fate.has_ended() {
             return Ok(());

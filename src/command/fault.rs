@@ -98,6 +98,14 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
     (at, outcome)
 }
 
+/// Said before an agent that may do more is turned to.
+pub(super) fn only_with(name: &PodName, role: &Role) -> String {
+    format!(
+        "pod/{name} the node lets this agent do it only with {}",
+        role.capabilities().join(", ")
+    )
+}
+
 /// For those who were not there.
 pub(super) fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
     match outcome {
@@ -283,11 +291,7 @@ impl Run {
         role: Role,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Error> {
-        self.report.note(&format!(
-            "pod/{} the node lets this agent do it only with {}",
-            self.name,
-            role.capabilities().join(", ")
-        ));
+        self.report.note(&only_with(&self.name, &role));
         let session = tokio::select! {
             session = Box::pin(self.turn_to(role)) => session,
             () = interrupts.next() => return Err(refusal),

@@ -131,3 +131,12 @@ fn more_capable(role: &ProcessRole, capabilities: &[Capability]) -> Option<Role>
         capabilities,
     }))
 }
+
+/// The same of an agent from the same image.
+pub(super) fn more_capable_agent(
+    spec: &AgentSpec,
+    capabilities: &[Capability],
+) -> Option<AgentSpec> {
+    let Role::Process(role) = &spec.role else { return None };
+    Some(AgentSpec { image: spec.image.clone(), role: more_capable(role, capabilities)? })
+}

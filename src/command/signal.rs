@@ -1,10 +1,10 @@
 //! `signal`: processes get a signal, once. `kill` sends with it.
 
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{Event, ProcessSignal, Request, SignalName, SignalPlan};
+use pod_chaos_protocol::{Event, FailureKind, ProcessSignal, Request, SignalName, SignalPlan};
 
 use super::{
-    fault::follow_all,
+    fault::{follow_all, only_with},
     interrupt::Interrupts,
     note, process,
     start::{Aim, Ready, Wanted, Way, make_ready},
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     cli::{ConnectionArgs, ProcessArgs, SignalArgs},
-    cluster::{AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer},
+    cluster::{
+        AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer, ensure_agent,
+    },
     exit::{Error, Exit},
     report::{Board, Follow},
 };
@@ -111,18 +113,21 @@ impl Shot<'_> {
     ) -> Result<Vec<ProcessSignal>, Error> {
         let matching = self.target.matching.clone();
         let plan = SignalPlan { target: container.processes(matching), signal: self.signal };
-        send(report, at, plan, session).await
+        let more = process::more_capable_agent(&self.agent(&at.pod, container), self.capabilities);
+        send(report, at, &plan, session, more).await
     }
 }
 
-/// Has an agent send a signal, and says to whom.
+/// Has an agent send a signal, and says to whom; where the node does not let it, `more`.
 pub(super) async fn send(
     report: &mut dyn Follow,
     at: &Chosen,
-    plan: SignalPlan,
+    plan: &SignalPlan,
     mut session: Session,
+    mut more: Option<AgentSpec>,
 ) -> Result<Vec<ProcessSignal>, Error> {
-    session.send(&Request::Signal { plan }).await?;
+    let request = Request::Signal { plan: plan.clone() };
+    session.send(&request).await?;
     let mut sent = Vec::new();
     loop {
         match session.answer().await {
@@ -132,7 +137,16 @@ pub(super) async fn send(
                     sent = signals;
                 }
             }
-            Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
+            Ok(Event::Failed { failure }) => {
+                // Of several, some may have got it.
+                let refused = failure.kind == FailureKind::NotPermitted && sent.len() < 2;
+                let Some(spec) = more.take().filter(|_| refused) else {
+                    return Err(sweep::failure(&at.name, failure));
+                };
+                report.note(&only_with(&at.name, &spec.role));
+                session = ensure_agent(&at.cluster, &at.name, &at.pod, &spec, &mut note).await?.0;
+                session.send(&request).await?;
+            }
             Ok(_) => {}
             // The agent has done what it was asked for, or has ended with the container.
             Err(SessionError::Lost(_) | SessionError::Silent(_)) if !sent.is_empty() => {

@@ -137,6 +137,41 @@ fn where_the_node_lets_only_root_trace_an_agent_that_is_root_is_put_in() {
 }
 
 #[test]
+fn where_the_node_lets_only_root_trace_a_kill_takes_an_agent_that_is_root() {
+    let user = json!({"runAsUser": 1000, "runAsGroup": 7});
+    let pod = pod_of(&json!([{"name": "web", "image": "x", "securityContext": user}]));
+    let says: Says = |_| {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        let told = ProcessSignal {
+            pid: 1,
+            name: "app".to_owned(),
+            signal: SignalName::KILL,
+            disposition: Disposition::Default,
+        };
+        let mut lines = vec![(0, Some(Event::Signals { signals: vec![told] }))];
+        if !ASKED.swap(true, Ordering::Relaxed) {
+            let message = "failed to seize process 1: Operation not permitted".to_owned();
+            let failure = Failure { kind: FailureKind::NotPermitted, message, hint: None };
+            lines.push((0, Some(Event::Failed { failure })));
+        }
+        lines.push((0, None));
+        lines
+    };
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod),
+        agent: Agent::Says(says),
+        ..Scenario::default()
+    });
+    let mut command = plugin_with(&api.kubeconfig);
+    let output = command.args(["signal", "KILL", "-p", "web"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(seen(&output).contains("only with SYS_PTRACE, KILL"), "{}", seen(&output));
+    let [first, second] = &api.added()[..] else { panic!("{:?}", api.added()) };
+    assert_eq!(first["securityContext"]["runAsUser"], 1000);
+    assert_eq!(second["securityContext"]["runAsUser"], 0);
+}
+
+#[test]
 fn refuses_what_cannot_be_meant() {
     let two = pod_of(&json!([{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]));
     let mut host = pod_of(&json!([{"name": "web", "image": "x"}]));
