@@ -86,7 +86,9 @@ impl Restorer {
                 act("create", "rbac.authorization.k8s.io", "rolebindings", None),
             ]);
         }
-        check_allowed(cluster, &acts).await?;
+        let hint = "ask an administrator to bind ClusterRole `pod-chaos-images` (`kubectl pod-chaos rbac \
+                    --level images` prints it) to you in this namespace";
+        check_allowed(cluster, &acts).await.map_err(|error| error.hint(hint))?;
         let params = PostParams { dry_run: true, ..PostParams::default() };
         create::<Job>(cluster, &self.job(at), &params).await.map(drop)
     }

@@ -202,6 +202,7 @@ fn who_may_not_do_it_is_refused_before_anything_is_made() {
         seen(&output)
     };
     assert_eq!(refused("fail -p web --by image").matches("you may not").count(), needs.len());
+    assert!(refused("fail -p web --by image").contains("ClusterRole `pod-chaos-images`"));
     // An account that is there spares four of them.
     let said = refused("fail -p web --by image --service-account restorer");
     assert_eq!(said.matches("you may not").count(), 3, "{said}");

@@ -52,28 +52,39 @@ pub struct Container {
 impl Container {
     /// With an app of so many threads.
     pub fn new(threads: u32) -> Self {
-        let app = std::env::current_exe().unwrap();
-        let container = Self::with(&format!("{APP}={threads} exec {}", app.display()));
-        until("threads", || (container.threads("State").len() >= threads as usize).then_some(()));
-        container
+        Self::with(&app(threads)).ready(threads)
+    }
+
+    /// Another container of its pod, in the process namespace that they share, with an app of so many threads.
+    pub fn sharing(&self, threads: u32) -> Self {
+        let namespaces = format!("nsenter --target={} --pid --mount --net --ipc", self.pid);
+        Self::begin(&namespaces, &app(threads)).ready(threads)
+    }
+
+    fn ready(self, threads: u32) -> Self {
+        until("threads", || (self.threads("State").len() >= threads as usize).then_some(()));
+        self
     }
 
     /// With an app that a shell starts by these words.
     pub fn with(script: &str) -> Self {
+        Self::begin("unshare --pid --net --ipc --fork --kill-child --mount-proc", script)
+    }
+
+    fn begin(namespaces: &str, script: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:08x}{count:08x}0badc0de", std::process::id());
         let groups = make_groups(&id);
         let join = join(&groups);
-        let line = format!(
-            "{join} exec unshare --pid --net --ipc --fork --kill-child --mount-proc sh -c '{script}'"
-        );
+        let line = format!("{join} exec {namespaces} sh -c '{script}'");
         let outer = Command::new("sh").args(["-c", &line]).spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", outer.id());
         let pid = until("the app", || {
             let pid = fs::read_to_string(&children).ok()?.trim().parse().ok()?;
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            (name.trim() != "unshare").then_some(Pid::from_raw(pid))
+            let entered = !["unshare", "nsenter"].contains(&name.trim());
+            entered.then_some(Pid::from_raw(pid))
         });
         Self { outer, pid, id, groups }
     }
@@ -200,6 +211,11 @@ impl Drop for Container {
             }
         }
     }
+}
+
+/// What a shell does to become an app.
+fn app(threads: u32) -> String {
+    format!("{APP}={threads} exec {}", std::env::current_exe().unwrap().display())
 }
 
 /// The process of an agent of a container's, and not that of the command that entered its namespaces.

@@ -19,6 +19,7 @@ tests! {
         goes_on_as_soon_as_the_agent_is_killed,
         another_agent_sees_and_ends_it,
         only_processes_that_match_are_stopped,
+        the_sandbox_and_other_containers_are_spared,
         a_traced_process_is_refused,
         an_app_that_is_killed_ends_it;
 }
@@ -58,6 +59,26 @@ fn ends_at_its_deadline() {
     assert_eq!(by, Ending::Deadline);
     assert!((300..1000).contains(&ran_ms), "{ran_ms} ms");
     assert_free(&container);
+}
+
+/// With a process namespace that a pod's containers share, its first process is the sandbox's.
+fn the_sandbox_and_other_containers_are_spared() {
+    let sandbox = Container::with("exec sleep 1234");
+    let (app, other) = (sandbox.sharing(5), sandbox.sharing(3));
+    let (mut agent, status) = app.disturb(&plan(&app, "60s"));
+    assert_eq!(status.processes, 1, "{status:?}");
+    assert_paused(&app);
+    assert_free(&other);
+    assert_eq!(sandbox.threads("TracerPid"), ["0"]);
+    agent.send(&revert());
+    assert_eq!(clean_end(agent.next()).0, Ending::Request);
+    assert_free(&app);
+    // It has no first process that the kernel would spare, so a plain SIGKILL ends it.
+    let kill = json!({ "request": "signal", "plan": { "target": app.target(), "signal": "KILL" } });
+    app.ask(&kill);
+    until("its end", || app.threads("State").is_empty().then_some(()));
+    assert_free(&other);
+    assert_eq!(sandbox.threads("TracerPid"), ["0"]);
 }
 
 fn goes_on_as_soon_as_the_agent_is_killed() {
