@@ -18,6 +18,7 @@ mod role;
 mod safety;
 mod select;
 mod session;
+mod stream;
 mod swap;
 mod target;
 

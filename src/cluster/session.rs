@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use kube::api::{AttachParams, AttachedProcess};
 use pod_chaos_protocol::{Event, PROTOCOL, Processes, Request};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, Lines,
-};
 
 use super::{
     Cluster,
     agent::BINARY,
     api_error,
     client::{in_time, patiently},
+    stream::Stream,
 };
 use crate::{exit::Error, plan::PodName};
 
@@ -66,9 +63,7 @@ pub struct Session {
     pub version: String,
     /// Its process, in the process namespace of that container.
     pub pid: u32,
-    process: AttachedProcess,
-    input: Box<dyn AsyncWrite + Send + Unpin>,
-    output: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+    stream: Stream,
 }
 
 impl Session {
@@ -119,28 +114,16 @@ impl Session {
         pod: &PodName,
         container: &str,
     ) -> Result<Self, SessionError> {
-        let params =
-            AttachParams::default().container(container).stdin(true).stdout(true).stderr(false);
-        let pods = cluster.pods();
-        let mut process = match in_time(pods.exec(pod.as_str(), [file, "serve"], &params)).await {
-            Ok(process) => process,
+        let open = Stream::open(cluster, pod, container, [file, "serve"]);
+        let stream = match in_time(open).await {
+            Ok(stream) => stream,
             Err(kube::Error::Api(status)) if not_running(&status.message) => {
                 return Err(SessionError::NotRunning(status.message.clone()));
             }
             Err(error) => return Err(SessionError::Api(api_error(&error))),
         };
-        let (Some(input), Some(output)) = (process.stdin(), process.stdout()) else {
-            return Err(SessionError::Lost("no streams".to_owned()));
-        };
-        let output: Box<dyn AsyncRead + Send + Unpin> = Box::new(output);
-        let mut session = Self {
-            container: container.to_owned(),
-            version: String::new(),
-            pid: 0,
-            process,
-            input: Box::new(input),
-            output: BufReader::new(output).lines(),
-        };
+        let mut session =
+            Self { container: container.to_owned(), version: String::new(), pid: 0, stream };
         let hello = tokio::time::timeout(HELLO_TIMEOUT, session.next()).await;
         match hello {
             Ok(Ok(Event::Hello { protocol: PROTOCOL, version, pid })) => {
@@ -167,24 +150,18 @@ impl Session {
         let lost = |error: &dyn std::fmt::Display| SessionError::Lost(error.to_string());
         let mut line = serde_json::to_string(request).map_err(|error| lost(&error))?;
         line.push('\n');
-        self.input.write_all(line.as_bytes()).await.map_err(|error| lost(&error))?;
-        self.input.flush().await.map_err(|error| lost(&error))
+        self.stream.send(&line).await.map_err(|error| lost(&error))
     }
 
     /// The next event, whenever it comes. Events that this version does not know are passed over.
     pub async fn next(&mut self) -> Result<Event, SessionError> {
         loop {
-            match self.output.next_line().await {
-                Ok(Some(line)) => {
-                    if let Ok(event) = serde_json::from_str(&line) {
-                        return Ok(event);
-                    }
-                    if serde_json::from_str::<serde_json::Value>(&line).is_err() {
-                        return Err(SessionError::Lost(format!("it said `{line}`")));
-                    }
-                }
-                Ok(None) => return Err(SessionError::Lost(self.last_words().await)),
-                Err(error) => return Err(SessionError::Lost(error.to_string())),
+            let line = self.stream.next().await.map_err(SessionError::Lost)?;
+            if let Ok(event) = serde_json::from_str(&line) {
+                return Ok(event);
+            }
+            if serde_json::from_str::<serde_json::Value>(&line).is_err() {
+                return Err(SessionError::Lost(format!("it said `{line}`")));
             }
         }
     }
@@ -198,20 +175,6 @@ impl Session {
     pub async fn answer_in(&mut self, due: Duration) -> Result<Event, SessionError> {
         let silent = |why| Err(SessionError::Silent(why));
         patiently(due, self.next()).await.unwrap_or_else(silent)
-    }
-
-    /// Why the stream ended, as the API server put it.
-    async fn last_words(&mut self) -> String {
-        let status = match self.process.take_status() {
-            Some(status) => {
-                tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten()
-            }
-            None => None,
-        };
-        status
-            .and_then(|status| status.message)
-            .filter(|message| !message.is_empty())
-            .unwrap_or_else(|| "the stream ended".to_owned())
     }
 }
 

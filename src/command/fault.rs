@@ -64,7 +64,8 @@ pub(super) async fn run(
     let mut all = Vec::new();
     for one in ready {
         let interrupts = Interrupts::catch_with(called_off.clone())?;
-        all.push(carry_out(one, interrupts));
+        // On the heap from the start: they are large, and moved when there are many.
+        all.push(Box::pin(carry_out(one, interrupts)));
     }
     let call_off = args.fail_fast.then_some(call_off);
     follow_all(all, &board, call_off).await
@@ -80,7 +81,7 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
     };
     let outcome = match (outcome, run.job.more.take()) {
         (Err(refusal), Some(role)) if run.not_permitted => {
-            run.ask_more(refusal, role, &mut interrupts).await
+            Box::pin(run.ask_more(refusal, role, &mut interrupts)).await
         }
         (outcome, _) => outcome,
     };
@@ -94,7 +95,7 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
     };
     run.report.outcome(&outcome);
     let Run { audit, left, .. } = run;
-    audit.end((!left).then(|| how_it_ended(&outcome))).await;
+    Box::pin(audit.end((!left).then(|| how_it_ended(&outcome)))).await;
     (at, outcome)
 }
 
@@ -400,7 +401,7 @@ impl Run {
                 // Without a word that it is in force, it may still have been put in force.
                 let latest = sent + Duration::from(self.job.running_time) + GRACE;
                 let deadline = self.deadline.unwrap_or(latest);
-                self.outlive(&why, deadline, interrupts).await
+                Box::pin(self.outlive(&why, deadline, interrupts)).await
             }
         }
     }

@@ -240,8 +240,8 @@ pub(super) async fn make_ready<W: Wanted>(
     wanted.survey(&pods, board).await?;
     check_namespaces(&mut pods).await;
     let mut units = Vec::new();
-    for at in &pods {
-        for aim in refusals.keep(at, wanted.aim(at)).into_iter().flatten() {
+    for at in pods {
+        for aim in refusals.keep(&at, wanted.aim(&at)).into_iter().flatten() {
             let report = board.follow(at.cluster.scope(), &at.name);
             units.push(Unit { at: at.clone(), aim, report, way: None });
         }
