@@ -16,7 +16,7 @@ use crate::pod::Namespace;
 
 /// How often it looks whether its test is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// For how long its answers hold, in seconds: no agent asks more often.
+/// For how long its answers hold, in seconds: no agent asks more often. A name may say another time.
 const TTL: u32 = 1;
 
 /// Where it listens: the pod has it on its loopback, which no fault hits.
@@ -28,12 +28,15 @@ const AAAA: u16 = 28;
 const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 
-/// What it knows of a name: addresses, aliases that start with `=`, or `!` for a failure.
+/// What it knows of a name: addresses, aliases that start with `=`, `!` for a failure; how long that holds, as
+/// `ttl 20`.
 type Zone = BTreeMap<String, Vec<String>>;
 
 /// A running name server; it ends with the test.
 pub struct NameServer {
     zone: Arc<Mutex<Zone>>,
+    /// Names whose IPv4 addresses were asked for by UDP, each as often as it was.
+    asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -45,13 +48,17 @@ impl NameServer {
         socket.set_read_timeout(Some(LOOK_EVERY)).unwrap();
         let listener = namespace.spawn(move || TcpListener::bind(at).unwrap()).join().unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = Self { zone: Arc::default(), stop: Arc::default() };
+        let server = Self { zone: Arc::default(), asked: Arc::default(), stop: Arc::default() };
         let (zone, stop) = (Arc::clone(&server.zone), Arc::clone(&server.stop));
+        let asked = Arc::clone(&server.asked);
         thread::spawn(move || {
             let mut buffer = [0; 512];
             while !stop.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-                let mut answer = answer(&zone.lock().unwrap(), &buffer[..length]);
+                let question = &buffer[..length];
+                let (name, wanted, _) = read(question);
+                asked.lock().unwrap().extend((wanted == A).then_some(name));
+                let mut answer = answer(&zone.lock().unwrap(), question);
                 // Truncated, as all that is longer than the oldest of limits.
                 if answer.len() > 512 {
                     answer[2] |= 2;
@@ -77,6 +84,11 @@ impl NameServer {
         let answers = answers.iter().map(ToString::to_string).collect();
         self.zone.lock().unwrap().insert(name.to_owned(), answers);
     }
+
+    /// How often the IPv4 addresses of this name were asked for.
+    pub fn asked(&self, name: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| *asked == name).count()
+    }
 }
 
 impl Drop for NameServer {
@@ -100,20 +112,25 @@ fn serve(mut stream: TcpStream, zone: &Mutex<Zone>) {
     }
 }
 
-fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
+/// The name that is asked for, the kind of its records, and where that ends.
+fn read(question: &[u8]) -> (String, u16, usize) {
     let (mut name, mut at) = (Vec::new(), 12);
     while question[at] > 0 {
         let end = at + 1 + usize::from(question[at]);
         name.push(String::from_utf8(question[at + 1..end].to_vec()).unwrap());
         at = end;
     }
-    let mut name = name.join(".").to_lowercase();
     let wanted = u16::from_be_bytes([question[at + 1], question[at + 2]]);
+    (name.join(".").to_lowercase(), wanted, at)
+}
+
+fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
+    let (mut name, wanted, at) = read(question);
     let (mut records, mut count, mut code) = (Vec::new(), 0u16, NO_SUCH_NAME);
-    let mut add = |owner: &str, kind: u16, data: &[u8]| {
+    let mut add = |owner: &str, kind: u16, ttl: u32, data: &[u8]| {
         records.extend(encode(owner));
         records.extend([kind.to_be_bytes(), [0, 1]].concat());
-        records.extend(TTL.to_be_bytes());
+        records.extend(ttl.to_be_bytes());
         records.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
         records.extend(data);
         count += 1;
@@ -121,14 +138,16 @@ fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
     while let Some(known) = zone.get(&name) {
         code = if known.iter().any(|one| one == "!") { SERVER_FAILURE } else { 0 };
         let mut alias = None;
+        let ttl =
+            known.iter().find_map(|one| one.strip_prefix("ttl ")?.parse().ok()).unwrap_or(TTL);
         for one in known {
             match (one.strip_prefix('='), one.parse()) {
                 (Some(other), _) => {
-                    add(&name, CNAME, &encode(other));
+                    add(&name, CNAME, ttl, &encode(other));
                     alias = Some(other.to_owned());
                 }
-                (_, Ok(IpAddr::V4(four))) if wanted == A => add(&name, A, &four.octets()),
-                (_, Ok(IpAddr::V6(six))) if wanted == AAAA => add(&name, AAAA, &six.octets()),
+                (_, Ok(IpAddr::V4(four))) if wanted == A => add(&name, A, ttl, &four.octets()),
+                (_, Ok(IpAddr::V6(six))) if wanted == AAAA => add(&name, AAAA, ttl, &six.octets()),
                 _ => {}
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     name_server::{ADDRESS, NameServer},
     pod::{
         Agent, Namespace, PEER4, PEER6, Pod, agent_path, apply, failure, partition, revert, status,
-        targets, with,
+        targets, until, with,
     },
     requirement::tests,
     services::{IN_VAIN, PATIENCE, Services, connect, echo, passes_within},
@@ -25,6 +25,7 @@ tests! {
         names_are_resolved_as_the_pod_does,
         what_cannot_be_resolved_is_refused_before_anything_is_touched,
         a_name_that_changes_is_hit_wherever_it_was_and_is,
+        a_name_is_asked_for_again_when_its_answer_no_longer_holds,
         a_name_that_is_spared_is_spared_wherever_it_goes,
         a_name_server_that_falls_silent_changes_nothing,
         the_plugin_says_what_its_targets_stand_for,
@@ -248,6 +249,19 @@ fn a_name_that_changes_is_hit_wherever_it_was_and_is() {
     end(&mut agent);
     assert_eq!(hit(&pod), [0; 0]);
     pod.assert_clean();
+}
+
+fn a_name_is_asked_for_again_when_its_answer_no_longer_holds() {
+    let (pod, _services, names) = pod_with_names();
+    names.set("db.example.com", &["10.9.0.3"]);
+    names.set("cache.example.com", &["10.9.0.4", "ttl 20"]);
+    let mut agent = serve(&pod);
+    let egress = [named("db.example.com"), named("cache.example.com")];
+    put_in_force(&mut agent, &json!({ "egress": egress }));
+    // For the fault, to know for how long the answer holds, and as often as it does not.
+    until("two more questions", || (names.asked("db.example.com") >= 4).then_some(()));
+    assert_eq!(names.asked("cache.example.com"), 2);
+    end(&mut agent);
 }
 
 fn a_name_that_is_spared_is_spared_wherever_it_goes() {
