@@ -50,12 +50,22 @@ debian_mirror() {
     awk -F'|' '$1 == "Debian" { print $2; exit }'
 }
 
+# kernel_config VERSION: what its configuration has beyond the User Mode Linux default.
+kernel_config() {
+  cat "$PARTS/kernel.config"
+  # Before 6.11 this architecture maps what vmalloc gives at the first fault. Where a signal comes in it reads the
+  # stack of the process it interrupts (to_irq_stack): if that faults, it is a signal again, and so for ever.
+  [ "$1" != 6.1 ] || echo CONFIG_VMAP_STACK=n
+}
+
 # Sets KERNEL to the kernel program.
 need_kernel() {
-  local version=$1 suite mirror
+  local version=$1 suite mirror config=$CACHE/kernel-$1.config
   suite=$(kernel_suite "$version")
   mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "found no Debian mirror in this machine's package sources" "run apt-get update first"
-  cached "kernel-$version" "$(cat "$PARTS/kernel.config")" build_kernel "$version" "$mirror" "$suite" "$PARTS/kernel.config"
+  mkdir -p "$CACHE"
+  kernel_config "$version" >"$config"
+  cached "kernel-$version" "$(<"$config")" build_kernel "$version" "$mirror" "$suite" "$config"
   KERNEL=$CACHED/linux
 }
