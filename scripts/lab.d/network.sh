@@ -59,6 +59,9 @@ ip link add cni0 address $BRIDGE_ADDRESS type bridge
 ip addr add 10.244.$NATIVE_PODS.1/24 dev cni0
 ip addr add fd00:10:244:$NATIVE_PODS::1/64 dev cni0 nodad
 ip link set cni0 up
+# Services are whatever this node's kube-proxy makes of them, once a packet has a way; the guest's comes first.
+ip route add $SERVICE4 dev lo src $LAB4 metric 2000
+ip route add $SERVICE6 dev lo src $LAB6 metric 2000
 EOT
 }
 

@@ -103,7 +103,7 @@ fn the_roles_give_what_the_plugin_uses_and_no_more() {
 
 #[test]
 fn the_plugin_asks_leave_only_for_what_the_roles_give() {
-    let images: [&[&str]; 1] = [&["fail", "--by", "image"]];
+    let images: [&[&str]; 1] = [&["fail", "--by", "image", "--dry-run=server"]];
     let network: [&[&str]; 2] = [&["disrupt", "-d", "9"], &["partition", "--to-service", "db"]];
     let pause: [&[&str]; 1] = [&["pause", "-r", "1"]];
     for (level, commands) in [("network", &network[..]), ("process", &pause), ("images", &images)] {

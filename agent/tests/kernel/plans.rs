@@ -29,7 +29,7 @@ tests! {
 
 /// Faults one after another; fewer on a kernel that runs as a program, which takes four times as long for each.
 fn count() -> u32 {
-    if LACKS.is_some() { 100 } else { 40 }
+    if LACKS.is_some() { 100 } else { 20 }
 }
 
 /// How a fault ends.
