@@ -48,17 +48,21 @@ fn plan(netem: &Value) -> Value {
     plan_of("00000001", "60s", netem)
 }
 
-/// A pod whose packets are only those of the test: without IPv6, and with its neighbour known.
+/// A pod whose packets are only those of the test: without IPv6, and with neighbours that are known for good.
 fn quiet_pod() -> Pod {
     let pod = Pod::new();
-    for space in [&pod.inside, &pod.outside] {
-        // Nor does it ask for its neighbour again.
-        space.run(
-            "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
-             echo 3600 >/proc/sys/net/ipv4/neigh/eth0/base_reachable_time",
-        );
+    let spaces = [&pod.inside, &pod.outside];
+    for space in spaces {
+        space.run("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
     }
     pod.inside.run(&format!("ping -n -q -c 1 {PEER4}"));
+    for space in spaces {
+        space.run(
+            "ip neigh show dev eth0 | while read -r address _ place _; do
+                 ip neigh change $address lladdr $place dev eth0 nud permanent || exit 1
+             done",
+        );
+    }
     pod
 }
 

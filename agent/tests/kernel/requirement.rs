@@ -4,7 +4,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
     sync::{Condvar, LazyLock, Mutex},
-    thread::available_parallelism,
     time::Instant,
 };
 
@@ -126,7 +125,7 @@ impl Needs {
 pub enum Machine {
     /// Most of their time tests wait.
     Shared,
-    /// It measures time, and most of it waits: one of its kind for each processor.
+    /// It measures time, and most of it waits: one other of its kind may run.
     Measures,
     /// It keeps the processors so busy that nothing else may run.
     Alone,
@@ -137,7 +136,7 @@ impl Machine {
     fn places(self) -> usize {
         match self {
             Self::Shared => 1,
-            Self::Measures => PLACES / available_parallelism().map_or(1, usize::from).min(2),
+            Self::Measures => PLACES / 2,
             Self::Alone => PLACES,
         }
     }
