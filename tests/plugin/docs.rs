@@ -25,10 +25,12 @@ fn lines(page: &str) -> Vec<String> {
 #[test]
 fn every_example_is_understood() {
     let folder = tempfile::tempdir().unwrap();
-    let kubectl = folder.path().join("kubectl");
     let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
-    fs::write(&kubectl, format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n")).unwrap();
-    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+    let kubectl = format!("#!/bin/sh\n[ $1 = pod-chaos ] || exit 0\nshift\nexec {plugin} \"$@\"\n");
+    program(&folder.path().join("kubectl"), &kubectl);
+    for tool in ["kind", "minikube", "aws", "skopeo"] {
+        program(&folder.path().join(tool), "#!/bin/sh\n");
+    }
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     let pages = [
         "network.md",
@@ -38,6 +40,8 @@ fn every_example_is_understood() {
         "observe.md",
         "pods.md",
         "selection.md",
+        "getting-started.md",
+        "troubleshooting.md",
     ];
     for line in pages.map(lines).concat() {
         let output = Command::new("sh")
@@ -48,13 +52,46 @@ fn every_example_is_understood() {
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        // It gets as far as to look for a cluster.
-        let understood = if line.starts_with("kubectl") {
-            errors.contains("kubeconfig")
+        // It gets as far as to look for a cluster, or for agents: tests are built without.
+        let understood = if line.starts_with("kubectl pod-chaos") {
+            errors.contains("kubeconfig") || errors.contains("brings no agent")
         } else {
             output.status.success()
         };
         assert!(understood, "{line}: {errors}");
+    }
+}
+
+/// The text of all sources below a folder, with strings of several lines in one.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let file = fs::read_to_string(&path).unwrap();
+            let mut lines = file.split("\\\n");
+            text += lines.next().unwrap_or_default();
+            text.extend(lines.map(str::trim_start));
+        }
+    }
+    text
+}
+
+#[test]
+fn every_message_that_is_explained_is_one_of_ours() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["src", "agent/src", "agent/protocol/src"].map(|at| sources(&root.join(at)));
+    let page = fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let messages: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert!(messages.len() > 15, "{messages:?}");
+    for message in messages {
+        for part in message.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            let known = sources.iter().any(|text| text.contains(part));
+            assert!(known, "{message}: nothing says `{part}`");
+        }
     }
 }
 
