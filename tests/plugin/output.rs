@@ -24,7 +24,8 @@ fn what_a_fault_came_to_is_one_object_in_every_format() {
     let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     let yaml: Value = serde_saphyr::from_str(&run("yaml")).unwrap();
     assert_eq!(last, yaml);
-    assert_snapshot!("fault_yaml", run("yaml"));
+    // An id of digits alone is quoted, or it would be a number.
+    assert_snapshot!("fault_yaml", run("yaml").replace("\"IDIDIDID\"", "IDIDIDID"));
     assert_eq!(run("name"), "pod/web\n");
     assert_eq!(run("jsonpath={.results[*].ended.packets}"), "42\n");
 }
