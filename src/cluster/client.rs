@@ -82,8 +82,10 @@ impl fmt::Display for Scope {
 pub struct Cluster {
     client: Client,
     scope: Scope,
-    /// The flags that say so in another invocation: `--context west -n demo`.
-    flags: String,
+    /// The context, when it was named.
+    context: Option<Arc<str>>,
+    /// Whether the namespace was named, and is not the kubeconfig's.
+    named: bool,
     /// Who the API server takes the user for, once that was asked.
     pub(super) user: Arc<OnceCell<String>>,
     /// How many pods are worked on at the same time.
@@ -136,11 +138,7 @@ impl Cluster {
                 (!args.impersonate_groups.is_empty()).then(|| args.impersonate_groups.clone());
             config.auth_info.impersonate_uid.clone_from(&args.impersonate_uid);
         }
-        let flags = context.into_iter().map(|context| format!("--context {context} "));
-        let mut flags: String = flags.collect();
-        if let Some(namespace) = namespace {
-            flags += &in_namespace(namespace.as_str());
-        }
+        let named = namespace.is_some();
         scope.namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
         let service =
@@ -150,17 +148,15 @@ impl Cluster {
         let shared = BufferLayer::new(REQUESTS_QUEUED);
         let client = service.with_layer(&shared).with_layer(&RetryLayer::new(ReadAgain::default()));
         let client = client.build();
-        Ok(Self { client, scope, flags, user: Arc::default(), crowd: 1, granted: false })
+        let context = context.map(Arc::from);
+        Ok(Self { client, scope, context, named, user: Arc::default(), crowd: 1, granted: false })
     }
 
     /// The same cluster, seen through another namespace.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Self {
-        let named = in_namespace(&self.scope.namespace);
-        let context = self.flags.strip_suffix(&named).unwrap_or(&self.flags);
-        let flags = format!("{context}{}", in_namespace(namespace));
         let scope = Scope { namespace: namespace.to_owned(), ..self.scope.clone() };
-        Self { scope, flags, granted: false, ..self.clone() }
+        Self { scope, named: true, granted: false, ..self.clone() }
     }
 
     /// The same cluster, when so many pods are worked on at the same time: looks at each of them are rarer.
@@ -184,9 +180,11 @@ impl Cluster {
         &self.scope
     }
 
-    /// The flags that name this pod in another invocation, for hints: `-n demo -p nginx`.
+    /// The flags that name this pod in another invocation, for hints: `--context west -n demo -p nginx`.
     pub fn flags(&self, pod: &PodName) -> String {
-        format!("{}-p {pod}", self.flags)
+        let context = self.context.as_ref().map(|context| format!("--context {context} "));
+        let namespace = self.named.then(|| format!("-n {} ", self.scope.namespace));
+        format!("{}{}-p {pod}", context.unwrap_or_default(), namespace.unwrap_or_default())
     }
 
     /// The client itself.
@@ -249,10 +247,6 @@ pub(super) async fn patiently<T>(
     }
     let late = |_| format!("no answer within {} s", (due + longest).as_secs_f64());
     tokio::time::timeout(due + longest, answer).await.map_err(late)
-}
-
-fn in_namespace(namespace: &str) -> String {
-    format!("-n {namespace} ")
 }
 
 /// Refuses flags that say where one cluster is, or give a secret to it, where there are several.
