@@ -203,6 +203,18 @@ fn entry_by_registers(_: Pid) -> Result<At, Errno> {
 /// Has a thread that stands before a system call not make it, and find this error. A filter (seccomp(2)) of
 /// the program's own still sees a call, with the number -1, and may have it fail with another error:
 /// [`fail`] is to be called again after it.
+///
+/// Who calls it may be killed between the two steps. The first leaves the call what it was: what it returns goes
+/// where the error is now.
+#[cfg(target_arch = "x86_64")]
+pub fn skip(thread: Pid, error: i32) -> Result<(), Errno> {
+    fail(thread, error)?;
+    set_number(thread)
+}
+
+/// Has a thread that stands before a system call not make it, and find this error, as above. What is returned
+/// goes where the first argument is, which a call that is made still needs.
+#[cfg(target_arch = "aarch64")]
 pub fn skip(thread: Pid, error: i32) -> Result<(), Errno> {
     set_number(thread)?;
     fail(thread, error)

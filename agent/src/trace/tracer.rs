@@ -42,9 +42,11 @@ use crate::{
     },
 };
 
-/// How long threads may take to stop for the first time, and those that have been told to fail to do so. One
-/// that waits for a disk or a file server stops only when that answers.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// How long threads may take to stop for the first time. One that waits for a disk or a file server stops only
+/// when that answers; on a busy node one that waits for a processor takes its time too.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long those that have been told to fail may take to do so.
+const PATIENCE_AT_END: Duration = Duration::from_secs(2);
 /// How often an alarm is repeated.
 const AGAIN: Duration = Duration::from_millis(1);
 /// So many stops go by between two looks at which processor the threads run on.
@@ -84,6 +86,11 @@ enum Fate {
     Hit,
     /// Hit, and it has been taken from the thread: its end is to say that it failed.
     Failing,
+}
+
+/// So long after now, in nanoseconds of the [`clock`].
+fn from_now(time: Duration) -> u64 {
+    clock::now_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Tracee {
@@ -161,8 +168,7 @@ impl Tracer {
         if self.threads.is_empty() {
             return Err(failure(FailureKind::NotFound, "the target has no thread to trace", None));
         }
-        let running_time = u64::try_from(running_time.as_nanos()).unwrap_or(u64::MAX);
-        self.deadline = clock::now_ns().saturating_add(running_time);
+        self.deadline = from_now(running_time);
         self.set_alarm(self.deadline);
         self.in_force = true;
         self.note_count();
@@ -171,7 +177,7 @@ impl Tracer {
 
     /// Waits until all that were seized have stopped and go on.
     fn meet(&mut self) -> Result<(), Failure> {
-        let patience = clock::now_ns() + PATIENCE_NS;
+        let patience = from_now(PATIENCE);
         self.set_alarm(patience);
         while self.strangers > 0 {
             match ptrace::wait() {
@@ -184,7 +190,7 @@ impl Tracer {
                 let late = self.threads.iter().find(|(_, tracee)| unknown(tracee));
                 let Some((thread, _)) = late else { break };
                 let message = format!(
-                    "thread {thread} does not stop: it waits in the kernel for more than 2 s"
+                    "thread {thread} does not stop: it has been waiting in the kernel for {PATIENCE:?}"
                 );
                 return Err(failure(FailureKind::Kernel, message, None));
             }
@@ -224,7 +230,7 @@ impl Tracer {
                 let _ = ptrace::detach(*thread, 0);
             }
         }
-        let patience = clock::now_ns() + PATIENCE_NS;
+        let patience = from_now(PATIENCE_AT_END);
         self.set_alarm(patience);
         while self.threads.values().any(Tracee::is_failing) {
             match ptrace::wait() {
