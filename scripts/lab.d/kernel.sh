@@ -31,7 +31,8 @@ build_kernel() {
   sed -i '/ ipv6_devconf_dflt /,/^};/s/\(\.accept_dad\s*= \)1/\10/' net/ipv6/addrconf.c
   export ARCH=um
   make defconfig
-  ./scripts/kconfig/merge_config.sh -m .config "$config"
+  echo "$config" >../wishes
+  ./scripts/kconfig/merge_config.sh -m .config ../wishes
   make olddefconfig
   for wish in CONFIG_HZ=1000 CONFIG_HIGH_RES_TIMERS=y CONFIG_NET_SCH_NETEM=y CONFIG_NETFILTER_EGRESS=y; do
     grep -qx "$wish" .config || { echo "the configuration lacks $wish" >&2; return 1; }
@@ -40,7 +41,7 @@ build_kernel() {
   strip -o ../linux linux
   cp .config ../config
   popd
-  rm -rf apt "linux-source-$version" ./*.deb
+  rm -rf apt "linux-source-$version" wishes ./*.deb
 }
 
 # The mirror that this machine's own package sources name.
@@ -60,12 +61,11 @@ kernel_config() {
 
 # Sets KERNEL to the kernel program.
 need_kernel() {
-  local version=$1 suite mirror config=$CACHE/kernel-$1.config
+  local version=$1 suite mirror config
   suite=$(kernel_suite "$version")
   mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "found no Debian mirror in this machine's package sources" "run apt-get update first"
-  mkdir -p "$CACHE"
-  kernel_config "$version" >"$config"
-  cached "kernel-$version" "$(<"$config")" build_kernel "$version" "$mirror" "$suite" "$config"
+  config=$(kernel_config "$version")
+  cached "kernel-$version" "$config" build_kernel "$version" "$mirror" "$suite" "$config"
   KERNEL=$CACHED/linux
 }
