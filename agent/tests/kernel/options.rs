@@ -293,7 +293,8 @@ fn each_counts_what_that_of_tc_counts() {
         ),
         (json!({ "rate": "8mbit 20 48 5" }), "rate 8mbit 20 48 5", COUNT),
         (json!({ "slot": "5ms packets 6" }), "slot 5ms packets 6", COUNT),
-        (json!({ "delay": "50ms", "limit": 5 }), "delay 50ms", COUNT),
+        // Long enough that none has left before the last one comes.
+        (json!({ "delay": "1s", "limit": 5 }), "delay 1s", COUNT),
     ] {
         let (mut agent, _) = pod.disrupt(&plan(&netem));
         let limit = &shown(&pod, "pc-00000001")["limit"];

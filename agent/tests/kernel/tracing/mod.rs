@@ -399,6 +399,7 @@ def run():
         seen[over].add(result(opening(FILE)))
 threads = [threading.Thread(target=run) for _ in range(3)]
 for one in threads: one.start()
+while not seen[0]: time.sleep(0.001)
 turn()
 while 'EACCES' not in seen[0]: time.sleep(0.001)
 turn()
