@@ -206,6 +206,8 @@ impl Running<'_> {
         let ran_ms = clock::now_ms().saturating_sub(self.from_ms);
         let Cleared { left, errors } = self.hold.release();
         let calls = self.hold.calls();
-        Event::Ended { fault: self.plan.id, by, ran_ms, packets: None, calls, left, errors }
+        let (packets, delayed, dropped) = (None, None, None);
+        let fault = self.plan.id;
+        Event::Ended { fault, by, ran_ms, packets, delayed, dropped, calls, left, errors }
     }
 }

@@ -30,7 +30,9 @@ use crate::{
     carry, clock,
     error::failure,
     fault::{
-        self, Cleared, emulator, gate,
+        self, Cleared,
+        counts::Counts,
+        emulator, gate,
         label::{Kind, Label},
         signal,
     },
@@ -151,7 +153,7 @@ impl Conversation {
         let InForce { mut kernel, label, status, traffic, monitor } = in_force?;
         let kill = matches!(&plan.fault, Fault::Partition(fault) if fault.kill_connections);
         let targets = Targets::new(plan.id, status.interfaces.clone(), traffic, kill);
-        say(&Event::InForce { status });
+        say(&Event::InForce { status: Box::new(status) });
         // Without a thread for it, nobody knows when traffic passes again.
         let prober = place.and_then(|place| Prober::start(place).ok());
         let by = self.wait_for_end(&mut kernel, plan.id, &label, monitor, targets);
@@ -328,20 +330,26 @@ fn end(kernel: &mut Kernel, id: FaultId, by: Ending, label: &Label) -> Event {
     // At once, without waiting for anyone; when it fails, clearing tries again and says why.
     let _ = gate::close(kernel, id);
     let ran_ms = clock::now_ms().min(label.to_ms).saturating_sub(label.from_ms);
-    let packets = packets(kernel, id);
+    let counts = status::counts(kernel, id, Some(label)).unwrap_or_default();
     // Whoever holds the lock for so long does not keep us from clearing what is our own.
     let _lock = Lock::take(LOCK_PATIENCE);
-    ended(id, by, ran_ms, packets, sweep::clear(kernel, id))
+    ended((id, by, ran_ms), counts, sweep::clear(kernel, id))
 }
 
-/// Packets that were hit; none when the fault has been cleared.
-fn packets(kernel: &mut Kernel, id: FaultId) -> u64 {
-    gate::read(kernel, id).ok().flatten().map_or(0, |gate| gate.packets())
-}
-
-fn ended(fault: FaultId, by: Ending, ran_ms: u64, packets: u64, cleared: Cleared) -> Event {
+fn ended((fault, by, ran_ms): (FaultId, Ending, u64), counts: Counts, cleared: Cleared) -> Event {
+    let Counts { hit, done } = counts;
     let Cleared { left, errors } = cleared;
-    Event::Ended { fault, by, ran_ms, packets: Some(packets), calls: None, left, errors }
+    Event::Ended {
+        fault,
+        by,
+        ran_ms,
+        packets: Some(hit),
+        delayed: done.map(|done| done.delayed),
+        dropped: done.map(|done| done.dropped),
+        calls: None,
+        left,
+        errors,
+    }
 }
 
 /// Ends faults of any agent, and clears what is left of others. One that is not there has ended.
@@ -372,9 +380,10 @@ fn revert(fault: Option<FaultId>) -> Result<(), Failure> {
             (false, true) => Ending::Agent,
             (false, false) => Ending::Timer,
         };
-        let (ran_ms, packets) = (found.age_ms(), packets(&mut kernel, found.id));
+        let ran_ms = found.age_ms();
+        let counts = status::counts(&mut kernel, found.id, found.label.as_ref());
         let cleared = sweep::clear(&mut kernel, found.id);
-        say(&ended(found.id, by, ran_ms, packets, cleared));
+        say(&ended((found.id, by, ran_ms), counts.unwrap_or(found.counts), cleared));
     }
     say_status_of(&mut kernel)
 }

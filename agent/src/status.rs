@@ -1,26 +1,32 @@
 //! What the kernel holds of faults: read from it, and from nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pod_chaos_protocol::{
-    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, Netem, Partition,
-    PartitionMode, Traffic,
+    Backend, Direction, Failure, FaultId, FaultState, FaultStatus, Interface, MAX_INTERFACES,
+    Netem, Partition, PartitionMode, Traffic,
 };
 
 use crate::{
     clock,
     error::{Doing, KernelError},
     fault::{
-        self, emulation, emulator,
+        self,
+        clear::list_qdiscs,
+        counts::Counts,
+        emulation,
+        emulator::{self, tally},
         gate::{self, Contents},
         label::{Kind, Label},
-        netem, prio,
+        netem::NETEM,
+        prio,
     },
     kernel::{self, Kernel},
     netlink::{
         link::{self, Link},
         netem::NetemOptions,
         nftables,
+        qdisc::Qdisc,
     },
 };
 
@@ -35,6 +41,8 @@ pub struct Held {
     pub label: Option<Label>,
     /// What netem has been told, and the MTU of its link, when its links are there.
     pub netem: Option<(NetemOptions, u32)>,
+    /// What it has done to packets, as far as the kernel knows.
+    pub counts: Counts,
     /// Whether its emulator lives.
     pub emulator: bool,
     /// What that has been told.
@@ -69,11 +77,6 @@ impl Held {
     /// What the gate's timer has left.
     fn timer_ms(&self) -> u64 {
         self.gate.as_ref().and_then(Contents::remaining_ms).unwrap_or(0)
-    }
-
-    /// Packets that were hit.
-    pub fn packets(&self) -> u64 {
-        self.gate.as_ref().map_or(0, Contents::packets)
     }
 
     /// The interfaces that are hit: what the kernel hooks into, or else what the label says.
@@ -130,6 +133,8 @@ impl Held {
         if interfaces.is_empty() {
             return None;
         }
+        let done =
+            self.counts.done.or_else(|| self.emulator.then(|| tally::ask(self.id)).flatten());
         Some(FaultStatus {
             fault: self.id,
             state: if self.is_live() { FaultState::InForce } else { FaultState::Expired },
@@ -140,7 +145,9 @@ impl Held {
             partition,
             age_ms: self.age_ms(),
             remaining_ms: self.remaining_ms(),
-            packets: self.packets(),
+            packets: self.counts.hit,
+            delayed: done.map(|done| done.delayed),
+            dropped: done.map(|done| done.dropped),
         })
     }
 }
@@ -151,67 +158,98 @@ pub fn scan(kernel: &mut Kernel) -> Result<Vec<Held>, Failure> {
     let doing = "list the nf_tables tables";
     let tables = nftables::tables(&mut kernel.netfilter)
         .map_err(|refusal| kernel::without_nf_tables(doing, refusal))?;
-    let links = link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())?;
-    let mut owners: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for link in &links {
-        if let Some(id) = fault::owner_of(link) {
-            owners.entry(id).or_default().push(link);
-        }
-    }
+    let links = list_links(kernel)?;
+    let mut owners: BTreeSet<_> = links.iter().filter_map(fault::owner_of).collect();
     let emulators: BTreeSet<_> =
         tables.iter().filter_map(|table| fault::id_of_emulator_table(&table.name)).collect();
     let mut held = Vec::new();
     for table in tables {
         let Some(id) = fault::id_of_table(&table.name) else { continue };
-        let own = owners.remove(&id).unwrap_or_default();
+        owners.remove(&id);
         // One that went away while we looked is as good as empty.
         let gate = gate::read(kernel, id)?.unwrap_or_default();
         let mut label: Option<Label> = table.comment.and_then(|comment| comment.parse().ok());
         if let (Some(label), Some((timeout_ms, to_ms))) = (&mut label, gate.timer()) {
             label.set_right(timeout_ms, to_ms);
         }
-        let netem = match &label {
-            Some(Label { kind: Kind::Prio, interfaces, .. }) => {
-                read_queue(kernel, interfaces, &links)?
-            }
-            _ => read_netem(kernel, id, &own)?,
-        };
+        let kind = label.as_ref().map_or(Kind::Netem, |label| label.kind);
+        let qdiscs = read_qdiscs(kernel, id, label.as_ref(), &links)?;
         held.push(Held {
             id,
+            counts: Counts::of(kind, &gate, &qdiscs.all),
             gate: Some(gate),
             label,
-            netem,
+            netem: qdiscs.netem(),
             emulator: emulators.contains(&id),
             emulated: emulator::read_parameters(kernel, id)?,
         });
     }
-    for (id, links) in owners {
-        let netem = read_netem(kernel, id, &links)?;
-        held.push(Held { id, gate: None, label: None, netem, emulator: false, emulated: None });
+    for id in owners {
+        let netem = read_qdiscs(kernel, id, None, &links)?.netem();
+        let counts = Counts::default();
+        let (gate, label, emulator, emulated) = (None, None, false, None);
+        held.push(Held { id, gate, label, netem, counts, emulator, emulated });
     }
     Ok(held)
 }
 
-fn read_netem(
-    kernel: &mut Kernel,
-    id: FaultId,
-    links: &[&Link],
-) -> Result<Option<(NetemOptions, u32)>, KernelError> {
-    // All links of a fault are told the same, but for a limit that goes by their MTU.
-    let ways = Direction::BOTH.map(|direction| fault::way_in(id, 0, direction));
-    let entry = links.iter().find(|link| ways.contains(&link.name));
-    let Some(entry) = entry else { return Ok(None) };
-    Ok(netem::read_netem(kernel, entry.index)?.map(|options| (options, entry.mtu)))
+/// What a fault has done to packets so far; nothing when it has been cleared.
+pub fn counts(kernel: &mut Kernel, id: FaultId, label: Option<&Label>) -> Result<Counts, Failure> {
+    let Some(gate) = gate::read(kernel, id)? else { return Ok(Counts::default()) };
+    let kind = label.map_or(Kind::Netem, |label| label.kind);
+    let links = list_links(kernel)?;
+    let counts = Counts::of(kind, &gate, &read_qdiscs(kernel, id, label, &links)?.all);
+    let asked = if kind == Kind::Emulated { tally::ask(id) } else { None };
+    Ok(Counts { done: counts.done.or(asked), ..counts })
 }
 
-/// The same of a fault that has a queue in its interfaces themselves.
-fn read_queue(
+fn list_links(kernel: &mut Kernel) -> Result<Vec<Link>, KernelError> {
+    link::list(&mut kernel.route).doing(|| "list the interfaces".to_owned())
+}
+
+/// The qdiscs of a fault, and the MTU of the first of the links that they are of.
+#[derive(Default)]
+struct Qdiscs {
+    mtu: u32,
+    all: Vec<Qdisc>,
+}
+
+impl Qdiscs {
+    /// All netems of a fault are told the same, but for a limit that goes by the MTU of their link.
+    fn netem(&self) -> Option<(NetemOptions, u32)> {
+        let netem = self.all.iter().find(|qdisc| qdisc.handle == NETEM)?;
+        Some((netem.netem()?, self.mtu))
+    }
+}
+
+/// Those of its own links, or of its interfaces where it has its queues there.
+fn read_qdiscs(
     kernel: &mut Kernel,
-    interfaces: &[Interface],
+    id: FaultId,
+    label: Option<&Label>,
     links: &[Link],
-) -> Result<Option<(NetemOptions, u32)>, KernelError> {
-    let first = interfaces.first().map(ToString::to_string);
-    let link = links.iter().find(|link| Some(&link.name) == first.as_ref());
-    let Some(link) = link else { return Ok(None) };
-    Ok(prio::read_netem(kernel, link.index)?.map(|options| (options, link.mtu)))
+) -> Result<Qdiscs, KernelError> {
+    let queued = label.filter(|label| label.kind == Kind::Prio);
+    let names: Vec<String> = match queued {
+        Some(label) => label.interfaces.iter().map(ToString::to_string).collect(),
+        None => (0..MAX_INTERFACES)
+            .flat_map(|number| Direction::BOTH.map(|way| fault::way_in(id, number, way)))
+            .collect(),
+    };
+    let mut found = Qdiscs::default();
+    for name in names {
+        let is_it = |link: &&Link| {
+            link.name == name && (queued.is_some() || fault::owner_of(link) == Some(id))
+        };
+        let Some(link) = links.iter().find(is_it) else { continue };
+        let qdiscs = list_qdiscs(kernel, link.index)?;
+        if queued.is_some() && !prio::are_ours(&qdiscs) {
+            continue;
+        }
+        if found.all.is_empty() {
+            found.mtu = link.mtu;
+        }
+        found.all.extend(qdiscs);
+    }
+    Ok(found)
 }

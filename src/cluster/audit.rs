@@ -83,9 +83,9 @@ impl Audit {
     }
 }
 
-/// These faults were ended, by another command than the one that began them; and nothing is in force any more on
-/// this pod, whatever its annotations say.
-pub async fn reverted(Chosen { cluster, name, pod }: &Chosen, faults: Vec<FaultId>) {
+/// These faults were ended, by another command than the one that began them, each with what is to be said of it; and
+/// nothing is in force any more on this pod, whatever its annotations say.
+pub async fn reverted(Chosen { cluster, name, pod }: &Chosen, faults: Vec<(FaultId, String)>) {
     let traces = |fault| Traces {
         cluster: cluster.clone(),
         pod: name.clone(),
@@ -95,8 +95,8 @@ pub async fn reverted(Chosen { cluster, name, pod }: &Chosen, faults: Vec<FaultI
     let annotated = pod.metadata.annotations.iter().flat_map(|all| all.keys());
     let stale = annotated.filter_map(|key| key.strip_prefix(ANNOTATION)?.parse().ok());
     let stale = stale.map(|fault| async move { traces(fault).annotate(&Value::Null).await });
-    let ended = faults.into_iter().map(|fault| async move {
-        traces(fault).event("FaultEnded", "Normal", "was reverted, and is clean").await;
+    let ended = faults.into_iter().map(|(fault, how)| async move {
+        traces(fault).event("FaultEnded", "Normal", &how).await;
     });
     let _ = timeout(PATIENCE, async { futures::join!(join_all(stale), join_all(ended)) }).await;
 }

@@ -8,9 +8,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use k8s_openapi::api::core::v1::Pod;
-use pod_chaos_protocol::{
-    Backend, Carried, Event, FailureKind, FaultId, FaultStatus, ProcessStatus, Request, RunTime,
-};
+use pod_chaos_protocol::{Backend, Carried, Event, FailureKind, FaultId, Request, RunTime};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -94,8 +92,8 @@ async fn carry_out(ready: Ready<Job>, mut interrupts: Interrupts) -> (Chosen, Re
         (outcome, _) => outcome,
     };
     run.report.outcome(&outcome);
-    let Run { audit, left, .. } = run;
-    Box::pin(audit.end((!left).then(|| how_it_ended(&outcome)))).await;
+    let Run { audit, left, done, .. } = run;
+    Box::pin(audit.end((!left).then(|| with(how_it_ended(&outcome), done)))).await;
     (at, outcome)
 }
 
@@ -115,6 +113,11 @@ pub(super) fn how_it_ended(outcome: &Result<Exit, Error>) -> String {
         Ok(_) => "has ended, and was not verified clean".to_owned(),
         Err(error) => format!("has failed: {}", error.messages.join("; ")),
     }
+}
+
+/// The same, with what it has done.
+pub(super) fn with(how: String, done: Option<String>) -> String {
+    [Some(how), done].into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// All of them at the same time, and what they come to together.
@@ -241,6 +244,8 @@ struct Run {
     job: Job,
     report: Box<dyn Follow>,
     audit: Audit,
+    /// What it has done, once it has ended.
+    done: Option<String>,
     /// Whether it goes on without this command.
     left: bool,
     /// When it ends at the latest; `None` until it is in force.
@@ -268,6 +273,7 @@ impl Run {
             needs_agent: agent.role.domain() == Domain::Processes,
             agent,
             audit: Audit::new(at, job.id),
+            done: None,
             left: false,
             job,
             report,
@@ -435,26 +441,30 @@ impl Run {
                 event = session.next() => match event {
                     Ok(event) => {
                         self.report.event(&event)?;
+                        self.done = text::done(&event).or(self.done.take());
                         if let Event::OutOfMemory { .. } = &event {
                             self.toll = Toll::Some;
                         }
-                        if let Event::InForce { status } = &event {
-                            self.needs_agent |= status.backend == Backend::Userspace;
-                            self.audit.begin(text::what(status), Duration::from_millis(status.remaining_ms));
-                        }
-                        if let Event::ProcessInForce { status } = &event {
-                            let what =
-                                format!("{} in container {}", status.doing, status.target.container);
-                            self.audit.begin(what, Duration::from_millis(status.remaining_ms));
+                        let in_force = match &event {
+                            Event::InForce { status } => {
+                                self.needs_agent |= status.backend == Backend::Userspace;
+                                Some((text::what(status), status.remaining_ms))
+                            }
+                            Event::ProcessInForce { status } => {
+                                let container = &status.target.container;
+                                let what = format!("{} in container {container}", status.doing);
+                                Some((what, status.remaining_ms))
+                            }
+                            _ => None,
+                        };
+                        if let Some((what, remaining_ms)) = in_force {
+                            self.audit.begin(what, Duration::from_millis(remaining_ms));
+                            self.in_force(remaining_ms);
+                            if self.job.detach && then.is_none() {
+                                return Ok(self.detach());
+                            }
                         }
                         match event {
-                            Event::InForce { status: FaultStatus { remaining_ms, .. } }
-                            | Event::ProcessInForce { status: ProcessStatus { remaining_ms, .. } } => {
-                                self.in_force(remaining_ms);
-                                if self.job.detach && then.is_none() {
-                                    return Ok(self.detach());
-                                }
-                            }
                             Event::Ended { .. } if !sweep::is_clean(&event) => {
                                 return Ok(Outcome::Exit(Exit::NotClean));
                             }

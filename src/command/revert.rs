@@ -2,7 +2,12 @@
 
 use pod_chaos_protocol::Event;
 
-use super::{fault::together, note, print_line, start, start::all, swap, sweep};
+use super::{
+    fault::{how_it_ended, together, with},
+    note, print_line, start,
+    start::all,
+    swap, sweep,
+};
 use crate::{
     cli::{ConnectionArgs, PickArgs, RevertArgs},
     cluster::{
@@ -42,11 +47,13 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
             if !events.iter().all(sweep::is_clean) {
                 return Ok(Exit::NotClean);
             }
-            let id = |event: &Event| match event {
-                Event::Ended { fault, .. } => Some(*fault),
+            let how = |done| with(how_it_ended(&Ok(Exit::Interrupted)), done);
+            let told = |event: &Event| match event {
+                Event::Ended { fault, .. } => Some((*fault, how(text::done(event)))),
                 _ => None,
             };
-            let ended = events.iter().filter_map(id).chain(restored.iter().map(|swap| swap.fault));
+            let ended = events.iter().filter_map(told);
+            let ended = ended.chain(restored.iter().map(|swap| (swap.fault, how(None))));
             traces.push(reverted(at, ended.collect()));
             Ok(Exit::Done)
         });

@@ -101,20 +101,15 @@ pub fn event(name: &PodName, event: &Event) -> String {
 }
 
 fn write_end(text: &mut String, event: &Event) -> std::fmt::Result {
-    let Event::Ended { by, ran_ms, packets, calls, left, errors, .. } = event else {
-        return Ok(());
-    };
+    let Event::Ended { by, ran_ms, left, errors, .. } = event else { return Ok(()) };
     write!(
         text,
         "{}: ended by {by} after {}",
         if left.is_empty() && errors.is_empty() { "clean" } else { "NOT CLEAN" },
         seconds(*ran_ms),
     )?;
-    if let Some(packets) = packets {
-        write!(text, ", {packets} packets hit")?;
-    }
-    if let Some(calls) = calls {
-        write!(text, ", {calls}")?;
+    if let Some(done) = done(event) {
+        write!(text, ", {done}")?;
     }
     for left in left {
         write!(text, "\n  left behind: {left}")?;
@@ -123,6 +118,35 @@ fn write_end(text: &mut String, event: &Event) -> std::fmt::Result {
         write!(text, "\n  error: {error}")?;
     }
     Ok(())
+}
+
+/// What a fault that has ended has done, if it is one that counts packets or system calls.
+pub fn done(ended: &Event) -> Option<String> {
+    let Event::Ended { packets, delayed, dropped, calls, .. } = ended else { return None };
+    let hit = packets.map(|packets| format!("{packets} packets hit"));
+    let calls = calls.as_ref().map(ToString::to_string);
+    let parts = [hit, some(*delayed, "delayed"), some(*dropped, "dropped"), calls];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// How many that was done to, unless it was none.
+fn some(count: Option<u64>, what: &str) -> Option<String> {
+    count.filter(|count| *count > 0).map(|count| format!("{count} {what}"))
+}
+
+/// The packets that a fault has hit; in a table that need not be narrow with all that was done to them.
+fn packets(status: &FaultStatus, wide: bool) -> String {
+    let dropped = some(status.dropped, "dropped");
+    let parts = match (wide, &dropped) {
+        (false, Some(_)) => [Some(status.packets.to_string()), None, dropped],
+        (false, None) => [Some(format!("{} packets", status.packets)), None, None],
+        (true, _) => {
+            let hit = Some(format!("{} packets", status.packets));
+            [hit, some(status.delayed, "delayed"), dropped]
+        }
+    };
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Whom the kernel has killed.
@@ -225,7 +249,7 @@ pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool
                 what(fault),
                 fault.age_ms,
                 fault.remaining_ms,
-                format!("{} packets", fault.packets),
+                packets(fault, with_backends),
             ),
             Told::Process(fault) => (
                 fault.fault,

@@ -33,7 +33,11 @@ fn who_did_what_until_when_is_left_on_the_pod() {
     let message = began["message"].as_str().unwrap();
     assert!(message.starts_with("delay 100ms on ") && message.contains(", by jane"), "{message}");
     let message = ended["message"].as_str().unwrap();
-    assert!(message.starts_with("has ended, and is clean (fault "), "{message}");
+    let figures = "42 packets hit, 40 delayed, 2 dropped";
+    assert!(
+        message.starts_with(&format!("has ended, and is clean: {figures} (fault ")),
+        "{message}"
+    );
     let [set, removed] = &annotations[..] else { panic!("{annotations:?}") };
     let (key, value) = set.as_object().unwrap().iter().next().unwrap();
     let value: Value = serde_json::from_str(value.as_str().unwrap()).unwrap();
@@ -61,7 +65,11 @@ fn who_reverts_takes_the_annotation_back() {
     let [ended] = &events[..] else { panic!("{events:?}") };
     assert_eq!(ended["reason"], "FaultEnded");
     let message = ended["message"].as_str().unwrap();
-    assert!(message.starts_with("was reverted, and is clean (fault "), "{message}");
+    let figures = "42 packets hit, 40 delayed, 2 dropped";
+    assert!(
+        message.starts_with(&format!("was reverted, and is clean: {figures} (fault ")),
+        "{message}"
+    );
     assert_eq!(annotations, [json!({ "pod-chaos/fault-0badcafe": null })]);
 }
 

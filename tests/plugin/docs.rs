@@ -2,7 +2,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use crate::{image::agent, krew::release};
+use insta::assert_snapshot;
+use pod_chaos_protocol::{Ending, Fault, Request};
+
+use crate::{
+    fake_api::{Agent, FakeApi, Scenario},
+    faults::{WARM, ended, good, in_force},
+    image::agent,
+    krew::release,
+};
 
 /// The lines of the fenced `sh` blocks of a page.
 fn lines(page: &str) -> Vec<String> {
@@ -60,6 +68,46 @@ fn every_example_is_understood() {
         };
         assert!(understood, "{line}: {errors}");
     }
+}
+
+/// What the agent is asked for by each example; a test against the kernel does it (`agent/tests/kernel/options.rs`).
+#[test]
+fn every_example_of_a_worse_network_is_a_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
+    program(&folder.path().join("kubectl"), &format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n"));
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let mut plans = Vec::new();
+    for line in lines("network.md") {
+        let says = |request: &Request| match request {
+            Request::Apply { .. } => {
+                let end = ended(request, Ending::Timer, &[]);
+                vec![in_force(request), (0, Some(end)), (0, None)]
+            }
+            other => good(other),
+        };
+        let scenario =
+            Scenario { pod: Some(WARM()), agent: Agent::Says(says), ..Scenario::default() };
+        let api = FakeApi::serve(scenario);
+        let output = Command::new("sh")
+            .args(["-c", &line])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", &path)
+            .env("KUBECONFIG", &api.kubeconfig)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{line}: {}", crate::seen(&output));
+        match &api.agent_heard()[..] {
+            [] => assert!(!line.starts_with("kubectl"), "{line}"),
+            [Request::Apply { plan }] => {
+                let Fault::Netem(fault) = &plan.fault else { panic!("{line}: {plan:?}") };
+                plans.push(format!("{line}\n{}", serde_json::to_string(&fault.netem).unwrap()));
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    assert_snapshot!(plans.join("\n"));
 }
 
 /// The text of all sources below a folder, with strings of several lines in one.

@@ -456,6 +456,11 @@ fn follow(scenario: &Scenario, resource: &'static str, uri: &hyper::Uri) -> Answ
         let body = StreamBody::new(lines.chain(stream::pending()));
         return Response::new(body.boxed_unsync());
     }
+    if name == resource && scenario.forbidden.contains(&format!("list {resource}").as_str()) {
+        let why =
+            format!("{resource} is forbidden: User \"me\" cannot list resource \"{resource}\"");
+        return json_answer(403, &status(403, "Forbidden", &why));
+    }
     if name == resource {
         let items: Vec<_> = of_it.collect();
         let list = json!({ "metadata": { "resourceVersion": "1" }, "items": items });

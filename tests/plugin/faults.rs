@@ -37,11 +37,13 @@ pub fn fault_status(request: &Request) -> FaultStatus {
         age_ms: 0,
         remaining_ms: 1000,
         packets: 7,
+        delayed: Some(5),
+        dropped: Some(2),
     }
 }
 
 pub fn in_force(request: &Request) -> Line {
-    (0, Some(Event::InForce { status: fault_status(request) }))
+    (0, Some(Event::InForce { status: Box::new(fault_status(request)) }))
 }
 
 pub fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
@@ -50,6 +52,8 @@ pub fn ended(request: &Request, by: Ending, left: &[&str]) -> Event {
         by,
         ran_ms: 1000,
         packets: Some(42),
+        delayed: Some(40),
+        dropped: Some(2),
         calls: None,
         left: left.iter().map(ToString::to_string).collect(),
         errors: Vec::new(),
@@ -87,6 +91,23 @@ pub fn good(request: &Request) -> Vec<Line> {
 
 pub fn serve(says: Says) -> FakeApi {
     FakeApi::serve(Scenario { pod: Some(WARM()), agent: Agent::Says(says), ..Scenario::default() })
+}
+
+#[test]
+fn nothing_hit_is_a_warning() {
+    let warned = |says| {
+        let output = disrupt(&serve(says), &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        seen(&output).contains("warning: no packet that was to be hit came by meanwhile")
+    };
+    assert!(warned(|request| {
+        let mut end = ended(request, Ending::Timer, &[]);
+        if let Event::Ended { packets, delayed, dropped, .. } = &mut end {
+            (*packets, *delayed, *dropped) = (Some(0), Some(0), Some(0));
+        }
+        vec![in_force(request), (0, Some(end)), (0, None)]
+    }));
+    assert!(!warned(good));
 }
 
 /// Ids and container names are chosen anew each time.
@@ -263,7 +284,7 @@ fn a_partition_says_what_will_be_seen() {
                 let end = ended(request, Ending::Timer, &[]);
                 vec![
                     (0, partition.kill_connections.then_some(killed)),
-                    (0, Some(Event::InForce { status })),
+                    (0, Some(Event::InForce { status: Box::new(status) })),
                     (200, Some(end)),
                     (0, None),
                 ]

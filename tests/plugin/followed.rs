@@ -126,6 +126,57 @@ fn a_service_is_its_own_addresses_and_what_is_behind_it() {
     assert_eq!(then, [&before[..1], &["10.1.0.2:15432/tcp"], &before[1..]].concat());
 }
 
+/// By all addresses of all nodes, of both families, and by the port that is meant alone.
+#[test]
+fn a_services_ports_on_nodes_are_hit_too_by_who_may_list_nodes() {
+    let node = |name: &str, addresses: &[&str]| {
+        let at = |address: &&str| json!({ "type": "InternalIP", "address": address });
+        let mut addresses: Vec<_> = addresses.iter().map(at).collect();
+        addresses.push(json!({ "type": "Hostname", "address": name }));
+        json!({ "metadata": { "name": name }, "status": { "addresses": addresses } })
+    };
+    let mut several = service();
+    let stats = json!({ "name": "stats", "port": 9187, "nodePort": 30002 });
+    several["spec"]["ports"].as_array_mut().unwrap().push(stats);
+    let mut inside = several.clone();
+    for port in inside["spec"]["ports"].as_array_mut().unwrap() {
+        port.as_object_mut().unwrap().remove("nodePort");
+    }
+    let sql = ["10.1.0.1:15432/tcp", "10.96.0.7:5432/tcp"];
+    let on_nodes = ["192.168.0.1:30001/tcp", "192.168.0.2:30001/tcp", "[fd07:1::2]:30001/tcp"];
+    for (service, flag, forbidden, want) in [
+        (&several, "--to-service", None, [&sql[..], &on_nodes].concat()),
+        (&several, "--exclude-service", None, [&sql[..], &on_nodes].concat()),
+        (&several, "--to-service", Some("list nodes"), sql.to_vec()),
+        // Who needs no nodes asks for none.
+        (&inside, "--to-service", Some("list nodes"), sql.to_vec()),
+    ] {
+        let api = FakeApi::serve(Scenario {
+            pod: Some(WARM()),
+            agent: Agent::Says(good),
+            objects: vec![
+                ("services", service.clone()),
+                ("nodes", node("a", &["192.168.0.1"])),
+                ("nodes", node("b", &["192.168.0.2", "fd07:1::2"])),
+                ("endpointslices", slice("db-a", &["10.1.0.1"])),
+            ],
+            forbidden: forbidden.into_iter().collect(),
+            ..Scenario::default()
+        });
+        let output = disrupt(&api, &[flag, "db:sql"]);
+        let said = seen(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let [Request::Apply { plan }] = &api.agent_heard()[..] else { panic!("{said}") };
+        let target = plan.traffic.targets().next().unwrap();
+        let endpoints: Vec<_> = target.endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(endpoints, want, "{flag} {forbidden:?}");
+        let warning = "service db:sql: its ports on the nodes are not hit: ";
+        let left_out = forbidden.is_some() && service == &several;
+        assert_eq!(said.contains(warning), left_out, "{said}");
+        assert_eq!(api.requests().iter().any(|line| line.contains("/nodes")), service == &several);
+    }
+}
+
 #[test]
 fn what_matches_nothing_is_refused_before_anything_is_touched() {
     let alias = json!({ "metadata": { "name": "alias" }, "spec": {

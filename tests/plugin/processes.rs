@@ -55,8 +55,17 @@ fn good(request: &Request) -> Vec<Line> {
     };
     let (left, errors) = (Vec::new(), Vec::new());
     let by = Ending::Deadline;
-    let end =
-        Event::Ended { fault: plan.id, by, ran_ms: 1000, packets: None, calls: None, left, errors };
+    let end = Event::Ended {
+        fault: plan.id,
+        by,
+        ran_ms: 1000,
+        packets: None,
+        delayed: None,
+        dropped: None,
+        calls: None,
+        left,
+        errors,
+    };
     vec![
         (0, Some(Event::Found { processes: found.collect() })),
         (0, Some(Event::ProcessInForce { status })),

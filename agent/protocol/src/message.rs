@@ -98,7 +98,7 @@ pub enum Event {
     /// The fault is in force, and was read back from the kernel.
     InForce {
         /// As read back.
-        status: FaultStatus,
+        status: Box<FaultStatus>,
     },
     /// The processes that a fault will be done to; nothing has been changed yet.
     Found {
@@ -173,9 +173,15 @@ pub enum Event {
         by: Ending,
         /// For how long it was in force, in milliseconds.
         ran_ms: u64,
-        /// Packets that it hit, if it is one that hits packets.
+        /// Packets that it hit, if it is one that hits packets: a super-packet of TCP is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         packets: Option<u64>,
+        /// As [`FaultStatus::delayed`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delayed: Option<u64>,
+        /// As [`FaultStatus::dropped`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropped: Option<u64>,
         /// System calls that it saw and hit, if it is about these.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         calls: Option<CallCounts>,
@@ -289,8 +295,16 @@ pub struct FaultStatus {
     pub age_ms: u64,
     /// What the kernel's timer has left, in milliseconds.
     pub remaining_ms: u64,
-    /// Packets that it has hit so far.
+    /// Packets that it has hit so far: a super-packet of TCP is one.
     pub packets: u64,
+    /// Packets that it has held for some time so far, those that it holds now included; as they would be on the
+    /// wire, and each of two if it sends them twice. `None` of an agent that does not count them, or when a fault
+    /// that needs its agent has lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<u64>,
+    /// The same of packets that it has thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
 }
 
 /// Whether a fault acts.
@@ -424,5 +438,28 @@ impl FailureKind {
     /// Whether nothing had been changed when the request failed.
     pub const fn nothing_touched(self) -> bool {
         matches!(self, Self::BadRequest | Self::NotFound | Self::Conflict | Self::Unsupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the agent of 0.1.0 writes them, and as it reads what it has no words for.
+    #[test]
+    fn agents_that_count_only_what_is_hit_are_understood() {
+        let ended = r#"{"event":"ended","fault":"0000000a","by":"timer","ran_ms":5,"packets":7,"left":[],"errors":[]}"#;
+        let Ok(Event::Ended { packets: Some(7), delayed: None, dropped: None, .. }) =
+            serde_json::from_str(ended)
+        else {
+            panic!("{ended}");
+        };
+        let status = r#"{"fault":"0000000a","state":"in-force","interfaces":["eth0"],"backend":"prio",
+            "age-ms":1,"remaining-ms":2,"packets":7}"#;
+        let status: FaultStatus = serde_json::from_str(status).unwrap();
+        assert_eq!((status.packets, status.delayed, status.dropped), (7, None, None));
+        let more = FaultStatus { delayed: Some(5), dropped: Some(2), ..status };
+        let more = serde_json::to_value(more).unwrap();
+        assert_eq!((&more["delayed"], &more["dropped"]), (&5.into(), &2.into()));
     }
 }

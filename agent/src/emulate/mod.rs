@@ -28,7 +28,7 @@ use self::{
     chance::Coin, delay::Delay, dice::Dice, loss::LossModel, memory::Memory, queue::Queue,
     rate::Wire, reorder::Overtaking, slot::Slots,
 };
-use crate::sys::packet::VNET_HEADER;
+use crate::{fault::counts::Done, sys::packet::VNET_HEADER};
 
 /// Bytes that are held at most in all, whatever the number of packets: this is the memory of a container.
 pub const BYTES_MAX: usize = 128 << 20;
@@ -49,7 +49,7 @@ pub struct Emulator {
     slots: Option<Slots>,
     queue: Queue,
     memory: Memory,
-    dropped: u64,
+    done: Done,
 }
 
 impl Emulator {
@@ -75,7 +75,7 @@ impl Emulator {
             slots: netem.slot.as_ref().map(Slots::new),
             queue: Queue::default(),
             memory: Memory::default(),
-            dropped: 0,
+            done: Done::default(),
         }
     }
 
@@ -85,12 +85,10 @@ impl Emulator {
         let copies = if self.duplicate.falls(&mut self.dice) { 2 } else { 1 };
         for _ in 0..copies {
             let hit = self.loss.loses(&mut self.dice);
-            if hit && !(self.ecn && congestion::can_be_marked(frame_of(packet))) {
-                continue;
-            }
-            if self.queue.len() >= self.limit || self.queue.bytes() + packet.len() > self.bytes_max
-            {
-                self.dropped += 1;
+            let lost = hit && !(self.ecn && congestion::can_be_marked(frame_of(packet)));
+            let bytes = self.queue.bytes() + packet.len();
+            if lost || self.queue.len() >= self.limit || bytes > self.bytes_max {
+                self.done.dropped += 1;
                 continue;
             }
             let mut packet = self.memory.copy(packet);
@@ -101,6 +99,7 @@ impl Emulator {
                 corruption::corrupt(&mut packet, &mut self.dice);
             }
             let due = self.due_time(now, packet.len().saturating_sub(VNET_HEADER));
+            self.done.delayed += u64::from(due > now || self.slots.is_some());
             self.queue.push(due, packet);
         }
     }
@@ -148,9 +147,9 @@ impl Emulator {
         self.queue.len()
     }
 
-    /// Packets that were lost because too many were held.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// What has been done to packets so far.
+    pub fn done(&self) -> Done {
+        self.done
     }
 }
 

@@ -83,13 +83,40 @@ fn a_rate_comes_after_the_delay() {
     assert_eq!(took.collect::<Vec<_>>(), [51, 92, 133]);
 }
 
+/// What has been done to these many packets, one each millisecond.
+fn done(netem: &serde_json::Value, count: u32) -> (u64, u64) {
+    let mut emulator = emulator(netem);
+    for number in 0..count {
+        emulator.take(u64::from(number) * MS, &packet(number));
+    }
+    let Done { delayed, dropped } = emulator.done();
+    (delayed, dropped)
+}
+
+#[test]
+fn what_is_delayed_and_dropped_is_counted() {
+    for (netem, want) in [
+        (json!({ "delay": "10ms" }), (30, 0)),
+        (json!({ "rate": "8mbit" }), (30, 0)),
+        (json!({ "slot": "5ms" }), (30, 0)),
+        (json!({ "delay": "10ms", "reorder": "100% gap 3" }), (20, 0)),
+        (json!({ "loss": "100%" }), (0, 30)),
+        (json!({ "delay": "10ms", "loss": "100%" }), (0, 30)),
+        (json!({ "duplicate": "100%" }), (0, 0)),
+        (json!({ "delay": "10ms", "duplicate": "100%" }), (60, 0)),
+        (json!({ "corrupt": "100%" }), (0, 0)),
+    ] {
+        assert_eq!(done(&netem, 30), want, "{netem}");
+    }
+}
+
 #[test]
 fn no_more_packets_are_held_than_the_limit() {
     let mut emulator = emulator(&json!({ "delay": "1s" }));
     for number in 0..1_500 {
         emulator.take(0, &packet(number));
     }
-    assert_eq!((emulator.held(), emulator.dropped()), (1_000, 500));
+    assert_eq!((emulator.held(), emulator.done().dropped), (1_000, 500));
 }
 
 #[test]
@@ -100,7 +127,7 @@ fn no_more_bytes_are_held_than_there_is_room_for() {
     for _ in 0..130 {
         emulator.take(0, &large);
     }
-    assert_eq!((emulator.held(), emulator.dropped()), (128, 2));
+    assert_eq!((emulator.held(), emulator.done().dropped), (128, 2));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn drain(kernel: &mut Kernel, links: &[Link]) {
     let mut holds_packets = || {
         links.iter().any(|link| {
             let qdiscs = list_qdiscs(kernel, link.index).unwrap_or_default();
-            qdiscs.iter().any(|qdisc| qdisc.handle == TBF && qdisc.queued > 0)
+            qdiscs.iter().any(|qdisc| qdisc.handle == TBF && qdisc.stats.queued > 0)
         })
     };
     while start.elapsed() < DRAIN_MAX && holds_packets() {

@@ -54,6 +54,7 @@
 //! is lost; a packet is sent by the agent, so that a program that goes by the socket or the control group of
 //! the sender does not know it again.
 
+pub mod tally;
 mod worker;
 
 use std::{
@@ -65,7 +66,10 @@ use std::{
 use nix::errno::Errno;
 use pod_chaos_protocol::{Direction, Failure, FailureKind, FaultId, Netem};
 
-use self::worker::Worker;
+use self::{
+    tally::{Tally, Teller},
+    worker::Worker,
+};
 use super::{
     Cleared,
     clear::{self, own_links, undone, verified},
@@ -382,8 +386,11 @@ fn prepare(plan: &Plan, passages: &[Passage], table: &Table) -> Result<Vec<Worke
     nftables::transact(&mut owner.netfilter, &table.messages(&notes(&netem)))
         .map_err(|(_, refusal)| refused(table, refusal))?;
     let owner = Arc::new(Mutex::new(Some(owner)));
+    let tallies: Vec<_> = passages.iter().map(|_| Arc::<Tally>::default()).collect();
+    // What they do is not less for not being told.
+    let mut teller = Teller::new(plan.id, &tallies).ok();
     let mut workers = Vec::new();
-    for (number, passage) in (0..).zip(passages) {
+    for ((number, passage), tally) in (0..).zip(passages).zip(tallies) {
         let mtu = passage.interface.mtu;
         let limit = netem.limit.map_or_else(|| default_limit(&netem, mtu), NonZeroU32::get);
         // Each has dice of its own; the first one's are those that were asked for.
@@ -407,6 +414,8 @@ fn prepare(plan: &Plan, passages: &[Passage], table: &Table) -> Result<Vec<Worke
             monitor,
             sockets,
             emulator,
+            tally,
+            teller: teller.take(),
             own_address: entry_address(plan.id),
             largest,
         });

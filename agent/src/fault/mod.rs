@@ -8,6 +8,7 @@ pub mod burn_io;
 pub mod burn_memory;
 pub mod clear;
 pub mod connections;
+pub mod counts;
 pub mod distribution;
 pub mod emulation;
 pub mod emulator;

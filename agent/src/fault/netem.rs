@@ -62,8 +62,10 @@ use crate::{
     },
 };
 
-pub(super) const TBF: Handle = Handle::qdisc(0x7063);
-pub(super) const NETEM: Handle = Handle::qdisc(0x7064);
+/// The qdisc that cuts super-packets.
+pub const TBF: Handle = Handle::qdisc(0x7063);
+/// The one that does it.
+pub const NETEM: Handle = Handle::qdisc(0x7064);
 
 /// 30 Gbit/s in bytes per second: above what goes through a pod's link, and the roundest number that
 /// fits the 32 bits of `struct tc_ratespec`.
@@ -312,11 +314,6 @@ fn compare_netem(qdisc: &Qdisc, asked: &NetemOptions) -> Result<Vec<String>, Fai
         Some(read) => Ok(emulation::differences(&read, asked)),
         None => Ok(vec![format!("netem cannot be read: {qdisc:?}")]),
     }
-}
-
-/// What netem on this link of ours has been told, when it is there.
-pub fn read_netem(kernel: &mut Kernel, link: i32) -> Result<Option<NetemOptions>, KernelError> {
-    Ok(list_qdiscs(kernel, link)?.iter().find(|qdisc| qdisc.handle == NETEM).and_then(Qdisc::netem))
 }
 
 #[cfg(test)]

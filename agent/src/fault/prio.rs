@@ -43,7 +43,6 @@ use crate::{
     kernel::Kernel,
     netlink::{
         link::{self, Link},
-        netem::NetemOptions,
         nftables,
         qdisc::{self, Handle, Options, Qdisc},
     },
@@ -194,15 +193,8 @@ fn compare(kernel: &mut Kernel, plan: &Plan, applied: &Applied) -> Result<Vec<St
     Ok(differences)
 }
 
-/// What netem on this interface has been told, when the interface has a fault's queues.
-pub fn read_netem(kernel: &mut Kernel, link: i32) -> Result<Option<NetemOptions>, KernelError> {
-    let qdiscs = list_qdiscs(kernel, link)?;
-    let netem = qdiscs.iter().find(|qdisc| qdisc.handle == NETEM).filter(|_| are_ours(&qdiscs));
-    Ok(netem.and_then(Qdisc::netem))
-}
-
 /// Whether the queues of an interface are those of a fault, by their shape.
-fn are_ours(qdiscs: &[Qdisc]) -> bool {
+pub fn are_ours(qdiscs: &[Qdisc]) -> bool {
     let shape = [
         (Handle::ROOT, PRIO, "prio"),
         (PRIO.class(BAND), TBF, "tbf"),

@@ -16,7 +16,9 @@ const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_STATS2: u16 = 7;
 /// linux/gen_stats.h.
+const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
+const TCA_STATS_PKT64: u16 = 8;
 
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_BURST: u16 = 6;
@@ -129,12 +131,51 @@ pub struct Qdisc {
     pub parent: Handle,
     /// `tbf`, `netem`, …
     pub kind: String,
-    /// Packets in it and below it.
-    pub queued: u32,
+    /// What it has done so far.
+    pub stats: Stats,
     options: Vec<u8>,
 }
 
+/// Packets, as a qdisc counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// That have left it.
+    pub sent: u64,
+    /// In it and below it.
+    pub queued: u32,
+    /// That it has thrown away; netem also counts those that it has marked instead (ECN).
+    pub dropped: u32,
+    /// That were put at its front; of netem, those that have overtaken others.
+    pub requeued: u32,
+}
+
+impl Stats {
+    /// The value of `TCA_STATS2`.
+    fn read(stats: &[u8]) -> Self {
+        // struct gnet_stats_basic: bytes (64 bits), packets; struct gnet_stats_queue: qlen, backlog, drops,
+        // requeues, overlimits.
+        let basic = attribute::find(stats, TCA_STATS_BASIC).unwrap_or_default();
+        let queue = attribute::find(stats, TCA_STATS_QUEUE).unwrap_or_default();
+        let number = |of: &[u8], at: usize| of.get(at..).and_then(attribute::native32).unwrap_or(0);
+        // Only there when 32 bits do not hold it.
+        let many = attribute::find(stats, TCA_STATS_PKT64).and_then(attribute::native64);
+        Self {
+            sent: many.unwrap_or_else(|| number(basic, 8).into()),
+            queued: number(queue, 0),
+            dropped: number(queue, 8),
+            requeued: number(queue, 12),
+        }
+    }
+}
+
 impl Qdisc {
+    /// One of no link in particular, for tests of what is made of it.
+    #[cfg(test)]
+    pub(crate) fn new(handle: Handle, options: &Options, stats: Stats) -> Self {
+        let kind = options.kind().to_owned();
+        Self { link: 0, handle, parent: Handle::ROOT, kind, stats, options: options.write() }
+    }
+
     /// Its parameters, when it is a netem.
     pub fn netem(&self) -> Option<NetemOptions> {
         if self.kind == "netem" { NetemOptions::read(&self.options) } else { None }
@@ -143,15 +184,12 @@ impl Qdisc {
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let (header, attributes) = body.split_at_checked(20)?;
         let number = |at: usize| attribute::native32(&header[at..]);
-        // struct gnet_stats_queue: qlen, backlog, drops, …
-        let queue = attribute::find(attributes, TCA_STATS2)
-            .and_then(|stats| attribute::find(stats, TCA_STATS_QUEUE));
         Some(Self {
             link: number(4)?.cast_signed(),
             handle: Handle(number(8)?),
             parent: Handle(number(12)?),
             kind: attribute::text(attribute::find(attributes, TCA_KIND)?),
-            queued: queue.and_then(attribute::native32).unwrap_or(0),
+            stats: Stats::read(attribute::find(attributes, TCA_STATS2).unwrap_or_default()),
             options: attribute::find(attributes, TCA_OPTIONS).unwrap_or_default().to_vec(),
         })
     }
@@ -212,6 +250,27 @@ mod tests {
                 let _ = qdisc.netem();
             }
         }
+    }
+
+    /// As of `tc -s qdisc` on Linux 6.12: 33 packets of 2706 bytes sent, 7 in it, 5 dropped, 2 requeued.
+    #[test]
+    fn statistics_are_read() {
+        let basic = [&2706u64.to_ne_bytes()[..], &33u32.to_ne_bytes(), &[0; 4]].concat();
+        let queue = [7u32, 574, 5, 2, 9].map(u32::to_ne_bytes).concat();
+        let stats =
+            || Attributes::new().bytes(TCA_STATS_BASIC, &basic).bytes(TCA_STATS_QUEUE, &queue);
+        let read = |stats: &Attributes| {
+            let attributes =
+                Attributes::new().text(TCA_KIND, "netem").bytes(TCA_STATS2, stats.as_bytes());
+            let body = [&header(3, Handle::qdisc(1), Handle::ROOT)[..], attributes.as_bytes()];
+            Qdisc::read(&body.concat()).unwrap().stats
+        };
+        let want = Stats { sent: 33, queued: 7, dropped: 5, requeued: 2 };
+        assert_eq!(read(&stats()), want);
+        let many = (1u64 << 32) + 33;
+        let above = stats().bytes(TCA_STATS_PKT64, &many.to_ne_bytes());
+        assert_eq!(read(&above), Stats { sent: many, ..want });
+        assert_eq!(read(&Attributes::new()), Stats::default());
     }
 
     #[test]

@@ -22,9 +22,10 @@ use serde_json::{Value, json};
 use crate::{
     delay::{assert_times, transfer},
     ingress::transfer_in,
+    options::{self, quiet_pod},
     pod::{
-        Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, parts_without_agent, plan_of,
-        revert, status, targets, until, with,
+        Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, figures, figures_at_the_end,
+        parts_without_agent, plan_of, revert, status, targets, until, with,
     },
     probe::{Packet, Probe, now_ms},
     requirement::{LACKS, tests},
@@ -47,6 +48,7 @@ tests! {
         is_cleared_by_who_waits_when_its_agent_is_killed,
         ends_on_time_when_its_agent_hangs,
         loses_nothing_when_it_is_late_at_its_end,
+        counts_what_it_delays_and_drops,
         is_reported_with_all_it_was_told;
     Emulator measures:
         hits_both_directions_of_two_interfaces,
@@ -625,6 +627,33 @@ fn loses_nothing_when_it_is_late_at_its_end() {
     let late = seen.packets.iter().filter(|packet| packet.travelled_ms > 100.0).count();
     assert!(late > 10, "{late} packets waited");
     seen.assert_none_lost();
+}
+
+/// Of what throws no dice.
+fn counts_what_it_delays_and_drops() {
+    let (pod, all) = (quiet_pod(), 20);
+    for (netem, delayed, dropped) in [
+        (json!({ "delay": "10ms" }), all, 0),
+        (json!({ "loss": "100%" }), 0, all),
+        (json!({ "delay": "10ms", "duplicate": "100%" }), 2 * all, 0),
+        (json!({ "delay": "10ms", "reorder": "100% gap 3" }), all - all / 3, 0),
+        (json!({ "rate": "8mbit" }), all, 0),
+        (json!({ "slot": "5ms packets 6" }), all, 0),
+        // It holds them to the end.
+        (json!({ "delay": "60s", "limit": 5 }), 5, all - 5),
+    ] {
+        let mut agent = disrupt(&pod, "20s", &netem);
+        assert_eq!(figures(&pod), (0, Some(0), Some(0)), "{netem}");
+        options::send(&pod, all);
+        let want = (all, Some(delayed), Some(dropped));
+        until(&format!("count of {want:?}"), || (figures(&pod) == want).then_some(()));
+        agent.send(&revert());
+        assert_eq!(figures_at_the_end(&mut agent), want, "{netem}");
+    }
+    // Who has died tells nothing, and nothing is made up.
+    let mut agent = disrupt(&pod, "20s", &json!({ "delay": "10ms" }));
+    agent.sigkill();
+    assert_eq!(figures(&pod), (0, None, None));
 }
 
 fn is_reported_with_all_it_was_told() {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     delay::{assert_times, transfer},
-    pod::{PATIENCE, PEER4, PEER6, Pod, backend, plan, revert, targets, with},
+    pod::{PATIENCE, PEER4, PEER6, Pod, backend, figures_at_the_end, plan, revert, targets, with},
     requirement::{LACKS, tests},
 };
 
@@ -80,7 +80,9 @@ fn delays_both_directions() {
     assert_times(&pod.ping(PEER4, 5, "0.05"), 5, 99.8, 150.0);
     assert_times(&pod.ping(PEER6, 5, "0.05"), 5, 99.8, 150.0);
     agent.send(&revert());
-    agent.ended();
+    // On both ways; and perhaps what the kernel says of its groups (MLD).
+    let (_, delayed, dropped) = figures_at_the_end(&mut agent);
+    assert!(delayed >= Some(20) && dropped == Some(0), "{delayed:?}, {dropped:?}");
     pod.assert_clean();
 }
 

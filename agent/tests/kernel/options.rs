@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pod_chaos_protocol::{Backend, Event, FailureKind, Netem};
+use pod_chaos_protocol::{Backend, Event, FailureKind, FaultStatus, Netem};
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{Agent, PEER4, Pod, apply, backend, failure, plan_of, revert, status, until},
+    pod::{
+        Agent, PEER4, Pod, apply, backend, failure, figures, figures_at_the_end, plan_of, revert,
+        status, until,
+    },
     requirement::{self, tests},
 };
 
@@ -25,6 +28,7 @@ tests! {
     Netem alone:
         shapes_are_like_those_of_tc;
     Delay:
+        every_example_of_the_docs_is_put_in_force,
         a_table_gives_the_delays_it_says,
         the_largest_tables_are_taken,
         loss_takes_its_part,
@@ -49,7 +53,7 @@ fn plan(netem: &Value) -> Value {
 }
 
 /// A pod whose packets are only those of the test: without IPv6, and with neighbours that are known for good.
-fn quiet_pod() -> Pod {
+pub fn quiet_pod() -> Pod {
     let pod = Pod::new();
     let spaces = [&pod.inside, &pod.outside];
     for space in spaces {
@@ -144,16 +148,38 @@ fn assert_as_tc(cases: &[(Value, &str)]) {
         pod.inside.run(&format!("tc qdisc add dev hand root netem limit {limit} {words}"));
         assert_eq!(ours, shown(&pod, "hand"), "{words}");
         pod.inside.run("tc qdisc del dev hand root");
-        // And what it says it is in force is what was asked for.
-        let asked: Netem = serde_json::from_value(netem.clone()).unwrap();
-        let said = in_force.netem.unwrap();
-        let asked = Netem {
-            seed: said.seed,
-            distribution: asked.distribution.clone().without_numbers(),
-            slot: asked.slot.as_ref().map(pod_chaos_protocol::Slot::without_numbers),
-            ..asked
-        };
-        assert_eq!(said, asked, "{words}");
+        assert_as_asked(in_force, netem);
+        end(agent);
+    }
+    pod.assert_clean();
+}
+
+/// What it says is in force is what was asked for.
+fn assert_as_asked(in_force: FaultStatus, netem: &Value) {
+    let asked: Netem = serde_json::from_value(netem.clone()).unwrap();
+    let said = in_force.netem.unwrap();
+    let asked = Netem {
+        seed: asked.seed.or(said.seed),
+        distribution: asked.distribution.clone().without_numbers(),
+        slot: asked.slot.as_ref().map(pod_chaos_protocol::Slot::without_numbers),
+        ..asked
+    };
+    assert_eq!(said, asked, "{netem}");
+}
+
+/// The examples of docs/network.md, as the plugin's tests have written down what they ask for.
+fn every_example_of_the_docs_is_put_in_force() {
+    let examples = include_str!(
+        "../../../tests/plugin/snapshots/plugin__docs__every_example_of_a_worse_network_is_a_plan.snap"
+    );
+    let plans = examples.lines().filter(|line| line.starts_with('{'));
+    let plans: Vec<Value> = plans.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(plans.len() > 20, "{examples}");
+    let pod = Pod::new();
+    let old = backend() != Backend::Userspace && !requirement::has_seeds();
+    for netem in plans.iter().filter(|netem| !old || netem["seed"].is_null()) {
+        let (agent, in_force) = pod.disrupt(&plan(netem));
+        assert_as_asked(in_force, netem);
         end(agent);
     }
     pod.assert_clean();
@@ -252,64 +278,79 @@ fn combinations_are_what_tc_makes_of_them() {
     ]);
 }
 
-/// What netem on this link has counted once it has dealt with so many packets and holds none.
-fn counted(pod: &Pod, link: &str, packets: u64) -> Value {
+/// What netem on this link has counted once it has dealt with so many packets, but for those that it is to hold.
+fn counted(pod: &Pod, link: &str, packets: u64, held: u64) -> Value {
     until("end of what netem holds", || {
         let qdiscs = pod.inside.json(&format!("tc -j -s qdisc show dev {link}"));
         let netem = qdiscs.as_array()?.iter().find(|qdisc| qdisc["kind"] == "netem")?;
         let count = |what: &str| netem[what].as_u64();
-        let is_over = count("packets")? + count("drops")? >= packets && count("qlen")? == 0;
+        let dealt_with = count("packets")? + count("drops")? + held;
+        let is_over = dealt_with >= packets && count("qlen")? == held;
         let all = ["bytes", "packets", "drops", "overlimits", "requeues", "backlog"];
         is_over
             .then(|| all.map(|what| (what.to_owned(), netem[what].clone())).into_iter().collect())
     })
 }
 
-/// The same packets, by the agent and by hand: of what throws no dice.
-fn each_counts_what_that_of_tc_counts() {
-    const COUNT: usize = 20;
-    let pod = quiet_pod();
-    let send = || {
-        let send = || {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            for size in (100..).step_by(40).take(COUNT) {
-                // The other end has nobody who listens there.
-                let _ = socket.send_to(&vec![0; size], (PEER4, 9));
-            }
-        };
-        pod.inside.spawn(send).join().unwrap();
+/// Sends so many datagrams to the peer, each longer than the one before.
+pub fn send(pod: &Pod, count: u64) {
+    let send = move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for number in 0..usize::try_from(count).unwrap() {
+            // The other end has nobody who listens there.
+            let _ = socket.send_to(&vec![0; 100 + 40 * number], (PEER4, 9));
+        }
     };
-    for (netem, words, packets) in [
-        (json!({ "delay": "10ms" }), "delay 10ms", COUNT),
-        (json!({ "delay": "10ms", "jitter": "5ms" }), "delay 10ms 5ms", COUNT),
-        (json!({ "loss": "100%" }), "loss 100%", COUNT),
-        (json!({ "loss": "100%", "ecn": true }), "loss 100% ecn", COUNT),
-        (json!({ "duplicate": "100%" }), "duplicate 100%", 2 * COUNT),
-        (json!({ "corrupt": "100%" }), "corrupt 100%", COUNT),
+    pod.inside.spawn(send).join().unwrap();
+}
+
+/// The same packets, by the agent and by hand: of what throws no dice. And what the agent says of them: how many
+/// were delayed, how many dropped.
+fn each_counts_what_that_of_tc_counts() {
+    let (pod, all) = (quiet_pod(), 20);
+    let send = || send(&pod, all);
+    for (netem, words, packets, done) in [
+        (json!({ "delay": "10ms" }), "delay 10ms", all, (all, 0)),
+        (json!({ "delay": "10ms", "jitter": "5ms" }), "delay 10ms 5ms", all, (all, 0)),
+        (json!({ "loss": "100%" }), "loss 100%", all, (0, all)),
+        (json!({ "loss": "100%", "ecn": true }), "loss 100% ecn", all, (0, all)),
+        (json!({ "duplicate": "100%" }), "duplicate 100%", 2 * all, (0, 0)),
+        (
+            json!({ "delay": "10ms", "duplicate": "100%" }),
+            "delay 10ms duplicate 100%",
+            2 * all,
+            (2 * all, 0),
+        ),
+        (json!({ "corrupt": "100%" }), "corrupt 100%", all, (0, 0)),
+        // Each third one overtakes the others.
         (
             json!({ "delay": "10ms", "reorder": "100% gap 3" }),
             "delay 10ms reorder 100% gap 3",
-            COUNT,
+            all,
+            (all - all / 3, 0),
         ),
-        (json!({ "rate": "8mbit 20 48 5" }), "rate 8mbit 20 48 5", COUNT),
-        (json!({ "slot": "5ms packets 6" }), "slot 5ms packets 6", COUNT),
-        // Long enough that none has left before the last one comes.
-        (json!({ "delay": "1s", "limit": 5 }), "delay 1s", COUNT),
+        (json!({ "rate": "8mbit 20 48 5" }), "rate 8mbit 20 48 5", all, (all, 0)),
+        (json!({ "slot": "5ms packets 6" }), "slot 5ms packets 6", all, (all, 0)),
+        // Those that it takes it holds to the end.
+        (json!({ "delay": "60s", "limit": 5 }), "delay 60s", all, (5, all - 5)),
     ] {
         let (mut agent, _) = pod.disrupt(&plan(&netem));
         let limit = &shown(&pod, "pc-00000001")["limit"];
+        let held = if netem["limit"].is_null() { 0 } else { 5 };
         send();
-        let packets = u64::try_from(packets).unwrap();
-        let ours = counted(&pod, "pc-00000001", packets);
+        let ours = counted(&pod, "pc-00000001", packets, held);
+        assert_eq!(figures(&pod), (all, Some(done.0), Some(done.1)), "{words}");
         agent.send(&revert());
-        assert_eq!(usize::try_from(agent.ended().2), Ok(COUNT), "{words}");
+        assert_eq!(figures_at_the_end(&mut agent), (all, Some(done.0), Some(done.1)), "{words}");
         pod.inside.run(&format!("tc qdisc add dev eth0 root netem limit {limit} {words}"));
         send();
-        let theirs = counted(&pod, "eth0", packets);
+        let theirs = counted(&pod, "eth0", packets, held);
         pod.inside.run("tc qdisc del dev eth0 root");
         println!("{words}: {ours}");
         assert_eq!(ours, theirs, "{words}");
+        assert_eq!(theirs["drops"].as_u64(), Some(done.1), "{words}");
     }
+    pod.assert_clean();
 }
 
 /// The time that this part of all do not exceed.
@@ -446,6 +487,7 @@ fn marks_replace_losses() {
     // ECN-capable, and not.
     assert_eq!(echoes(&pod, (20, "0.01"), "-Q 2").len(), 20);
     assert_eq!(echoes(&pod, (5, "0.01"), "").len(), 0);
+    assert_eq!(figures(&pod), (25, Some(0), Some(5)));
     let table = pod.outside.run("nft list table netdev node");
     assert!(table.contains("counter packets 20 "), "{table}");
 }

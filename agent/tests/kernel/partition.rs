@@ -9,7 +9,10 @@ use pod_chaos_protocol::{Backend, Ending, Event, FaultState, Partition, Partitio
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{PEER4, PEER6, Pod, apply, partition, revert, status, targets, until, with},
+    pod::{
+        PEER4, PEER6, Pod, apply, figures, figures_at_the_end, partition, revert, status, targets,
+        until, with,
+    },
     requirement::tests,
     services::{
         IN_VAIN, PATIENCE, Services, ask, assert_only_hit, connect, connect_within, echo,
@@ -98,8 +101,9 @@ fn nobody_is_told_of_a_drop() {
     let error = pod.inside.spawn(attempt).join().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     agent.send(&revert());
-    let (_, _, packets) = agent.ended();
+    let (packets, delayed, dropped) = figures_at_the_end(&mut agent);
     assert!((2..=3).contains(&packets), "{packets}");
+    assert_eq!((delayed, dropped), (Some(0), Some(packets)));
 }
 
 fn rejected_connections_are_refused_at_once() {
@@ -116,9 +120,9 @@ fn rejected_connections_are_refused_at_once() {
         assert_eq!(ask(&pod.inside, to).unwrap_err(), ErrorKind::PermissionDenied, "{to}");
         echo(&mut bystander).unwrap();
         connect(&pod.inside, other).unwrap();
+        assert_eq!(figures(&pod), (3, Some(0), Some(3)));
         agent.send(&revert());
-        let (_, _, packets) = agent.ended();
-        assert_eq!(packets, 3);
+        assert_eq!(figures_at_the_end(&mut agent), (3, Some(0), Some(3)));
         connect(&pod.inside, to).unwrap();
     }
     pod.assert_clean();

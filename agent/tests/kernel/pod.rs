@@ -374,7 +374,7 @@ impl Agent {
         let probed = self.next();
         assert!(matches!(probed, Some(Event::Probed { .. })), "{probed:?}");
         match self.next() {
-            Some(Event::InForce { status }) => status,
+            Some(Event::InForce { status }) => *status,
             other => panic!("{other:?} instead of in-force"),
         }
     }
@@ -407,6 +407,33 @@ pub fn clean_end(event: Option<Event>) -> (Ending, u64, u64) {
         Some(Event::Ended { by, ran_ms, packets, left, errors, .. }) => {
             assert_eq!((left, errors), (vec![], vec![]));
             (by, ran_ms, packets.unwrap_or_default())
+        }
+        other => panic!("{other:?} instead of ended"),
+    }
+}
+
+/// Packets that a fault has hit, delayed and dropped.
+pub type Figures = (u64, Option<u64>, Option<u64>);
+
+/// Those of the one fault in force, as another agent tells.
+pub fn figures(pod: &Pod) -> Figures {
+    match pod.ask(&status()).pop() {
+        Some(Event::Status { faults, .. }) => {
+            let [FaultStatus { packets, delayed, dropped, .. }] = faults[..] else {
+                panic!("{faults:?}")
+            };
+            (packets, delayed, dropped)
+        }
+        other => panic!("{other:?} instead of status"),
+    }
+}
+
+/// Those that are said at its end; fails unless it is a clean one.
+pub fn figures_at_the_end(agent: &mut Agent) -> Figures {
+    match agent.next() {
+        Some(Event::Ended { packets, delayed, dropped, left, errors, .. }) => {
+            assert_eq!((left, errors), (vec![], vec![]));
+            (packets.unwrap_or_default(), delayed, dropped)
         }
         other => panic!("{other:?} instead of ended"),
     }

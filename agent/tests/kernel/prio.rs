@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     delay::{assert_times, transfer},
     pod::{
-        Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, plan, plan_of, revert, status,
-        targets, with,
+        Agent, PEER4, PEER6, Pod, apply, by, clean_end, failure, figures, figures_at_the_end, plan,
+        plan_of, revert, targets, with,
     },
     requirement::tests,
 };
@@ -81,10 +81,10 @@ fn queues_what_is_hit_and_nothing_else() {
         (&root.unwrap()["kind"], &root.unwrap()["handle"]),
         (&json!("prio"), &json!("7062:"))
     );
-    let Some(Event::Status { faults, .. }) = pod.ask(&status()).pop() else { panic!("no status") };
-    assert_eq!((faults[0].backend, faults[0].packets), (Backend::Prio, 6));
+    // Those of bystanders are none of them.
+    assert_eq!(figures(&pod), (6, Some(6), Some(0)));
     agent.send(&revert());
-    assert_eq!(agent.ended().2, 6);
+    assert_eq!(figures_at_the_end(&mut agent), (6, Some(6), Some(0)));
     assert_eq!(qdiscs(&pod), before);
     pod.assert_clean();
 }

@@ -22,6 +22,7 @@ use nix::{
 };
 use pod_chaos_protocol::FaultId;
 
+use super::tally::{Tally, Teller};
 use crate::{
     clock,
     emulate::Emulator,
@@ -82,6 +83,10 @@ pub struct Worker {
     pub sockets: Sockets,
     /// What happens to them.
     pub emulator: Emulator,
+    /// What has happened.
+    pub tally: Arc<Tally>,
+    /// Who tells of it, of one thread of a fault.
+    pub teller: Option<Teller>,
     /// What the kernel sends from by itself on the first link.
     pub own_address: [u8; 6],
     /// The largest packet.
@@ -192,7 +197,7 @@ impl Run {
 
     /// Takes what has come; says how many packets that were.
     fn receive(&mut self) -> io::Result<usize> {
-        let Worker { sockets, emulator, own_address, .. } = &mut self.worker;
+        let Worker { sockets, emulator, tally, own_address, .. } = &mut self.worker;
         let packets = match sockets.receiver.receive(&mut self.frames) {
             Ok(packets) => packets,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(0),
@@ -208,6 +213,7 @@ impl Run {
                 emulator.take(now, packet);
             }
         }
+        tally.set(emulator.done());
         Ok(count)
     }
 
@@ -229,14 +235,18 @@ impl Run {
             self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             self.armed = Some(next);
         }
-        let mut polled =
-            [self.worker.sockets.receiver.as_fd(), self.timer.as_fd(), self.worker.monitor.as_fd()]
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let Worker { sockets, monitor, teller, .. } = &self.worker;
+        let questions = teller.as_ref().map_or(monitor.as_fd(), AsFd::as_fd);
+        let mut polled = [sockets.receiver.as_fd(), self.timer.as_fd(), monitor.as_fd(), questions]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let [_, timer, news] = polled.map(|fd| fd.any().unwrap_or(false));
+        let [_, timer, news, asked] = polled.map(|fd| fd.any().unwrap_or(false));
+        if let Some(teller) = teller.as_ref().filter(|_| asked) {
+            teller.answer();
+        }
         if timer {
             // Setting it again clears it.
             self.armed = None;
