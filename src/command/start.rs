@@ -565,6 +565,6 @@ impl Refusals {
                 rows.push([pod.clone(), why.to_owned()]);
             }
         }
-        crate::report::text::table(&rows).trim_end().to_owned()
+        crate::report::table::table(&rows).trim_end().to_owned()
     }
 }

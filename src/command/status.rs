@@ -9,7 +9,7 @@ use crate::{
     command::revert::{chosen, reach_any},
     exit::{Error, Exit},
     plan::OutputFormat,
-    report::{Board, Place, Told, document, json, text},
+    report::{Board, Place, Told, document, json, table},
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Result<Exit, Error> {
@@ -48,11 +48,15 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &StatusArgs) -> Resul
     let everywhere = args.pick.conditions.all_namespaces;
     match &args.output.format {
         format @ (OutputFormat::Text | OutputFormat::Wide) => {
-            let wide = *format == OutputFormat::Wide;
             if rows.is_empty() {
-                note("no fault is in force");
+                // Of those that did not tell nothing is known.
+                if !failed {
+                    note("no fault is in force");
+                }
+            } else if *format == OutputFormat::Wide {
+                write!(stdout(), "{}", table::wide_status(&rows))?;
             } else {
-                write!(stdout(), "{}", text::status(&rows, everywhere || wide, wide))?;
+                write!(stdout(), "{}", table::status(&rows, everywhere))?;
             }
         }
         format => {

@@ -9,6 +9,7 @@ mod progress;
 pub mod prometheus;
 pub mod recording;
 mod speech;
+pub mod table;
 pub mod text;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sentences and tables for people.
+//! Sentences for people.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,8 @@ use pod_chaos_protocol::{
     ProcessInfo, ProcessStatus, Processes, Traffic,
 };
 
-use super::{Place, Told};
 use crate::{
-    cluster::{Fate, Removed, RemovedBy, RestoredBy, Scope, Swap},
+    cluster::{Fate, Removed, RemovedBy, RestoredBy, Swap},
     plan::PodName,
 };
 
@@ -135,17 +134,10 @@ fn some(count: Option<u64>, what: &str) -> Option<String> {
     count.filter(|count| *count > 0).map(|count| format!("{count} {what}"))
 }
 
-/// The packets that a fault has hit; in a table that need not be narrow with all that was done to them.
-fn packets(status: &FaultStatus, wide: bool) -> String {
-    let dropped = some(status.dropped, "dropped");
-    let parts = match (wide, &dropped) {
-        (false, Some(_)) => [Some(status.packets.to_string()), None, dropped],
-        (false, None) => [Some(format!("{} packets", status.packets)), None, None],
-        (true, _) => {
-            let hit = Some(format!("{} packets", status.packets));
-            [hit, some(status.delayed, "delayed"), dropped]
-        }
-    };
+/// The packets that a fault has hit, and what was done to them.
+pub(super) fn packets(status: &FaultStatus) -> String {
+    let hit = Some(format!("{} packets", status.packets));
+    let parts = [hit, some(status.delayed, "delayed"), some(status.dropped, "dropped")];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -219,89 +211,9 @@ pub fn restored(name: &PodName, by: RestoredBy) -> String {
     format!("pod/{name} clean: images put back by {by}")
 }
 
-fn images(swap: &Swap) -> String {
+pub(super) fn images(swap: &Swap) -> String {
     let containers: Vec<_> = swap.images.keys().map(String::as_str).collect();
     format!("images of {} replaced", containers.join(", "))
-}
-
-/// A table of faults, with columns for contexts and namespaces where there are several, and one for how it is done.
-pub fn status(rows: &[(Place, Told)], with_namespaces: bool, with_backends: bool) -> String {
-    let head = [
-        "CONTEXT",
-        "NAMESPACE",
-        "POD",
-        "FAULT",
-        "STATE",
-        "WHERE",
-        "WHAT",
-        "AGE",
-        "LEFT",
-        "HIT",
-        "BACKEND",
-    ];
-    let mut table = vec![head.map(str::to_owned)];
-    table.extend(rows.iter().map(|(pod, fault)| {
-        let (id, state, place, what, age_ms, remaining_ms, hit) = match fault {
-            Told::Network(fault) => (
-                fault.fault,
-                fault.state,
-                names(&fault.interfaces),
-                what(fault),
-                fault.age_ms,
-                fault.remaining_ms,
-                packets(fault, with_backends),
-            ),
-            Told::Process(fault) => (
-                fault.fault,
-                fault.state,
-                container(&fault.target),
-                fault.doing.to_string(),
-                fault.age_ms,
-                fault.remaining_ms,
-                hit(fault),
-            ),
-            Told::Images(one) => (
-                one.swap.fault,
-                FaultState::InForce,
-                "pod".to_owned(),
-                images(&one.swap),
-                one.age_s * 1000,
-                one.left_s * 1000,
-                counted(u32::try_from(one.swap.images.len()).unwrap_or(u32::MAX), "container", "s"),
-            ),
-        };
-        let state = if state == FaultState::InForce { "in force" } else { "expired" };
-        let (age, left) = (seconds(age_ms), seconds(remaining_ms));
-        let Scope { context, namespace } = pod.scope.clone();
-        let context = context.as_deref().unwrap_or_default().to_owned();
-        let (name, id) = (pod.name.to_string(), id.to_string());
-        let backend = match fault {
-            Told::Network(fault) => fault.backend.to_string(),
-            Told::Process(_) => "the agent beside it".to_owned(),
-            Told::Images(one) => format!("job/{}", one.swap.job),
-        };
-        [context, namespace, name, id, state.to_owned(), place, what, age, left, hit, backend]
-    }));
-    let with_contexts = rows.iter().any(|(place, _)| place.scope.context.is_some());
-    let first = if with_contexts { 0 } else { 2 - usize::from(with_namespaces) };
-    let last = 10 + usize::from(with_backends);
-    self::table(&table.iter().map(|row| &row[first..last]).collect::<Vec<_>>())
-}
-
-/// Rows in columns, the first row being the head.
-pub fn table(rows: &[impl AsRef<[String]>]) -> String {
-    let rows: Vec<_> = rows.iter().map(AsRef::as_ref).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let _ = write!(line, "{cell:width$}   ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// What a fault does to what, in a few words.
@@ -325,12 +237,12 @@ pub fn what(status: &FaultStatus) -> String {
     format!("{deed} on {}", Traffic { exclude: Vec::new(), ..traffic })
 }
 
-fn names(interfaces: &[Interface]) -> String {
+pub(super) fn names(interfaces: &[Interface]) -> String {
     interfaces.iter().map(Interface::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Whose processes are meant.
-fn container(target: &Processes) -> String {
+pub(super) fn container(target: &Processes) -> String {
     match &target.matching {
         Some(pattern) => format!("container {} (`{pattern}`)", target.container),
         None => format!("container {}", target.container),
@@ -338,7 +250,7 @@ fn container(target: &Processes) -> String {
 }
 
 /// How many a fault on processes is done to.
-fn hit(status: &ProcessStatus) -> String {
+pub(super) fn hit(status: &ProcessStatus) -> String {
     let (processes, threads) = (status.processes, status.threads);
     let calls = status.calls.as_ref().map_or((0, 0), CallCounts::total);
     let calls = match calls {
@@ -348,7 +260,7 @@ fn hit(status: &ProcessStatus) -> String {
     format!("{}, {}{calls}", counted(processes, "process", "es"), counted(threads, "thread", "s"))
 }
 
-fn counted(count: u32, what: &str, plural: &str) -> String {
+pub(super) fn counted(count: u32, what: &str, plural: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { plural })
 }
 
@@ -364,6 +276,6 @@ fn processes_of(processes: &[ProcessInfo]) -> String {
 }
 
 /// Milliseconds as seconds.
-fn seconds(ms: u64) -> String {
+pub(super) fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
