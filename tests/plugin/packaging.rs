@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 fn read(file: &str) -> String {
     let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -25,4 +27,34 @@ fn the_readme_names_commands_and_files_that_exist() {
         }
     }
     assert!(readme.contains(concat!("pod-chaos-agent:v", env!("CARGO_PKG_VERSION"))));
+}
+
+/// The objects of a file in deploy/.
+fn objects(file: &str) -> Vec<Value> {
+    let text = read(&format!("deploy/{file}"));
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// What the API server's own policy lets in is seen on the lab; Kyverno takes the same words (its ValidatingPolicy is a
+/// superset).
+#[test]
+fn kyvernos_policy_says_what_the_api_servers_says() {
+    let [policy, binding] = objects("validating-admission-policy.yaml").try_into().unwrap();
+    let [kyverno] = objects("kyverno.yaml").try_into().unwrap();
+    assert_eq!(
+        (&kyverno["apiVersion"], &kyverno["kind"]),
+        (&json!("policies.kyverno.io/v1"), &json!("ValidatingPolicy"))
+    );
+    assert_eq!(kyverno["metadata"], policy["metadata"]);
+    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+    let mut spec = kyverno["spec"].clone();
+    // What only Kyverno has.
+    let evaluation = spec.as_object_mut().unwrap().remove("evaluation").unwrap();
+    assert_eq!(evaluation, json!({"background": {"enabled": false}}));
+    let mut both = policy["spec"].clone();
+    both["validationActions"] = binding["spec"]["validationActions"].clone();
+    both["matchConstraints"]["namespaceSelector"] =
+        binding["spec"]["matchResources"]["namespaceSelector"].clone();
+    assert_eq!(spec, both);
+    assert_eq!(both["validations"].as_array().unwrap().len(), 5);
 }
