@@ -58,6 +58,9 @@ fn parse(args: Vec<OsString>) -> Result<cli::Cli, clap::Error> {
     if args.iter().any(|arg| arg == "--no-color") {
         command = command.color(clap::ColorChoice::Never);
     }
-    let matches = command.try_get_matches_from_mut(args)?;
-    cli::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let matches = command.try_get_matches_from_mut(&args)?;
+    let mut cli =
+        cli::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    cli.connection.also(cli::Leading::of(args));
+    Ok(cli)
 }

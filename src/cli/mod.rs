@@ -139,10 +139,10 @@ pub struct ConnectionArgs {
     #[arg(long = "as", global = true, value_name = "USER")]
     pub impersonate: Option<String>,
     /// Group to impersonate, repeatable
-    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
     pub impersonate_groups: Vec<String>,
     /// User id to impersonate
-    #[arg(long = "as-uid", global = true, value_name = "UID", requires = "impersonate")]
+    #[arg(long = "as-uid", global = true, value_name = "UID")]
     pub impersonate_uid: Option<String>,
     /// Address of the API server
     #[arg(long, global = true, value_name = "URL")]
@@ -162,6 +162,38 @@ pub struct ConnectionArgs {
     /// How long one request may take, 0 for ever
     #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
     pub request_timeout: WarmUp,
+}
+
+impl ConnectionArgs {
+    /// The same with what stood before the subcommand too: clap has what stands behind it take its place, also where a
+    /// flag is repeatable.
+    pub fn also(&mut self, leading: Leading) {
+        let Leading { connection: before, .. } = leading;
+        let together = |before: Vec<String>, all: &mut Vec<String>| {
+            if before != *all {
+                all.splice(0..0, before);
+            }
+        };
+        together(before.contexts, &mut self.contexts);
+        together(before.impersonate_groups, &mut self.impersonate_groups);
+    }
+}
+
+/// What stands before the subcommand.
+#[derive(Debug, Default, Parser)]
+#[command(allow_external_subcommands = true, disable_help_subcommand = true)]
+pub struct Leading {
+    #[command(flatten)]
+    speech: SpeechArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+impl Leading {
+    /// Of a command line that has been understood as a whole.
+    pub fn of(args: Vec<std::ffi::OsString>) -> Self {
+        Self::try_parse_from(args).unwrap_or_default()
+    }
 }
 
 /// The namespace that a command works in.

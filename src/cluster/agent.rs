@@ -7,13 +7,11 @@ use pod_chaos_protocol::Carried;
 use rand::seq::IndexedRandom as _;
 
 use super::{
+    bootstrap,
     role::{Role, only},
     target::status_of,
 };
-use crate::plan::Image;
-
-/// The binary in the agent's image.
-pub(super) const BINARY: &str = "/pod-chaos-agent";
+use crate::plan::Origin;
 
 /// An agent's container in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +20,8 @@ pub struct AgentContainer {
     pub name: String,
     /// What it is there for.
     pub role: Role,
+    /// Where its program is.
+    pub file: &'static str,
     /// What the kubelet last said of it; that lags one to three seconds behind.
     pub state: AgentState,
 }
@@ -42,6 +42,13 @@ pub enum AgentState {
     },
     /// It has ended, or never got anywhere; ephemeral containers are not started again.
     Dead(String),
+}
+
+impl AgentState {
+    /// Whether it may answer, as far as that is known.
+    pub const fn may_run(&self) -> bool {
+        matches!(self, Self::Running | Self::Starting(_))
+    }
 }
 
 /// Reasons after which a container does not start by itself, as the kubelet names them
@@ -78,7 +85,8 @@ pub fn agents(pod: &Pod) -> Vec<AgentContainer> {
                 }
                 (state, _) => state,
             };
-            Some(AgentContainer { name: container.name.clone(), role, state })
+            let (name, file) = (container.name.clone(), bootstrap::file(container));
+            Some(AgentContainer { name, role, file, state })
         })
         .collect()
 }
@@ -120,7 +128,7 @@ fn state(status: Option<&ContainerStatus>) -> AgentState {
 }
 
 /// A name that no container of the pod has, in letters that spell no words.
-pub(super) fn fresh_name(pod: &Pod, role: &Role) -> String {
+fn fresh_name(pod: &Pod, role: &Role) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let taken = |name: &str| {
         pod.spec
@@ -141,16 +149,16 @@ pub(super) fn fresh_name(pod: &Pod, role: &Role) -> String {
 /// An agent that is wanted: from where, and what for.
 #[derive(Clone, Debug)]
 pub struct AgentSpec {
-    /// Its image.
-    pub image: Image,
+    /// From where.
+    pub origin: Origin,
     /// What for.
     pub role: Role,
 }
 
 impl AgentSpec {
     /// One for the network.
-    pub const fn network(image: Image) -> Self {
-        Self { image, role: Role::Network }
+    pub const fn network(origin: Origin) -> Self {
+        Self { origin, role: Role::Network }
     }
 }
 
@@ -158,17 +166,24 @@ impl AgentSpec {
 ///
 /// User and group are set because a pod's own `runAsUser` and `runAsNonRoot` are inherited otherwise.
 pub(super) fn container(
-    name: &str,
-    AgentSpec { image, role }: &AgentSpec,
+    pod: &Pod,
+    AgentSpec { origin, role }: &AgentSpec,
     carried: Option<&Carried>,
 ) -> EphemeralContainer {
-    let mut command = vec![BINARY.to_owned(), "wait".to_owned()];
-    command.extend(carried.map(argument));
+    let (image, pull, command) = match origin {
+        Origin::Image(image) => {
+            let mut command = vec![bootstrap::OWN.to_owned(), "wait".to_owned()];
+            command.extend(carried.map(argument));
+            // A runtime would look for a registry on the node itself, and retry for a quarter of a minute.
+            let pull = if image.is_local() { "Never" } else { "IfNotPresent" };
+            (Some(image.to_string()), pull, command)
+        }
+        Origin::Stream(_) => (bootstrap::image(pod, role), "IfNotPresent", bootstrap::command()),
+    };
     EphemeralContainer {
-        name: name.to_owned(),
-        image: Some(image.to_string()),
-        // A runtime would look for a registry on the node itself, and retry for a quarter of a minute.
-        image_pull_policy: Some(if image.is_local() { "Never" } else { "IfNotPresent" }.to_owned()),
+        name: fresh_name(pod, role),
+        image,
+        image_pull_policy: Some(pull.to_owned()),
         command: Some(command),
         target_container_name: role.target().map(str::to_owned),
         security_context: Some(SecurityContext {
@@ -177,7 +192,7 @@ pub(super) fn container(
             run_as_non_root: Some(role.user().uid != 0),
             privileged: Some(false),
             allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
+            read_only_root_filesystem: Some(matches!(origin, Origin::Image(_))),
             capabilities: Some(only(role.capabilities())),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
@@ -232,11 +247,13 @@ mod tests {
                 AgentContainer {
                     name: "pod-chaos-net-bbbbb".into(),
                     role: Role::Network,
+                    file: "/pod-chaos-agent",
                     state: AgentState::Starting(None)
                 },
                 AgentContainer {
                     name: "pod-chaos-net-aaaaa".into(),
                     role: Role::Network,
+                    file: "/pod-chaos-agent",
                     state: AgentState::Dead("Error, exit code 137".into())
                 },
             ]
@@ -264,11 +281,12 @@ mod tests {
 
     #[test]
     fn asks_for_two_capabilities_and_never_for_privileges() {
-        let spec = AgentSpec { image: Image::default(), role: Role::Network };
-        let name = fresh_name(&pod(&json!([])), &spec.role);
+        let spec = AgentSpec { origin: Origin::default(), role: Role::Network };
+        let container = container(&pod(&json!([])), &spec, None);
+        let name = &container.name;
         let prefix = "pod-chaos-net-";
         assert!(name.starts_with(prefix) && name.len() == prefix.len() + 5, "{name}");
-        let text = serde_json::to_value(container(&name, &spec, None)).unwrap();
+        let text = serde_json::to_value(&container).unwrap();
         assert_eq!(
             text["securityContext"],
             json!({
@@ -292,8 +310,8 @@ mod tests {
         {
             let added = json!(capabilities.iter().map(|one| one.name()).collect::<Vec<_>>());
             let role = Role::Process(ProcessRole { target: "app".into(), user, capabilities });
-            let spec = AgentSpec { image: Image::default(), role };
-            let container = container(&fresh_name(&pod(&json!([])), &spec.role), &spec, None);
+            let spec = AgentSpec { origin: Origin::default(), role };
+            let container = container(&pod(&json!([])), &spec, None);
             assert!(container.name.starts_with("pod-chaos-proc-"), "{}", container.name);
             assert_eq!(Role::of(&container), Some(spec.role));
             let text = serde_json::to_value(container).unwrap();
@@ -339,8 +357,8 @@ mod tests {
             "fault":{"netem":{"netem":{"delay":"1ms"}}},
             "traffic":{"interfaces":["$(HOME)"]}}"#;
         let carried = Carried::new(serde_json::from_str(plan).unwrap(), 1_000);
-        let spec = AgentSpec { image: Image::default(), role: Role::Network };
-        let container = container("x", &spec, Some(&carried));
+        let spec = AgentSpec { origin: Origin::default(), role: Role::Network };
+        let container = container(&pod(&json!([])), &spec, Some(&carried));
         let command = container.command.unwrap();
         assert_eq!(command[..2], ["/pod-chaos-agent", "wait"]);
         assert!(!command[2].contains('$'), "{}", command[2]);

@@ -139,7 +139,7 @@ pub fn agent(pod: &Pod, role: &Role) -> Option<Finding> {
 }
 
 /// What the node says of its kernel, its runtime and the images that it has. Who may not read nodes is not told.
-pub async fn node(cluster: &Cluster, pod: &Pod, image: &Image) -> Vec<Finding> {
+pub async fn node(cluster: &Cluster, pod: &Pod, image: Option<&Image>) -> Vec<Finding> {
     let name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
     if name.is_empty() {
         return vec![Finding::new("node", Verdict::Unknown, "the pod is on none yet")];
@@ -160,6 +160,7 @@ pub async fn node(cluster: &Cluster, pod: &Pod, image: &Image) -> Vec<Finding> {
         Verdict::Ok,
         format!("{name}: Linux {}, {}", info.kernel_version, info.container_runtime_version),
     )];
+    let Some(image) = image else { return findings };
     let has = status.images.iter().flatten().flat_map(|image| image.names.iter().flatten());
     let has = has.into_iter().any(|known| known == image.as_str());
     findings.push(match (has, image.is_local()) {

@@ -101,6 +101,17 @@ impl Cluster {
         args: &ConnectionArgs,
         namespace: Option<&Namespace>,
     ) -> Result<Vec<Self>, Error> {
+        if args.impersonate.is_none() {
+            // They may stand on either side of the command, of which clap knows one at a time.
+            let more = [
+                ("--as-group", !args.impersonate_groups.is_empty()),
+                ("--as-uid", args.impersonate_uid.is_some()),
+            ];
+            if let Some((flag, _)) = more.into_iter().find(|(_, given)| *given) {
+                let message = format_args!("{flag} says more of who --as names, which is missing");
+                return Err(Error::new(Exit::Usage, message));
+            }
+        }
         let mut contexts: Vec<_> = Vec::new();
         for context in &args.contexts {
             if !contexts.contains(&Some(context.as_str())) {

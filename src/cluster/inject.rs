@@ -10,15 +10,15 @@ use tokio::time::Instant;
 
 use super::{
     AgentState, Chosen, Cluster, Session, SessionError,
-    agent::{AgentContainer, AgentSpec, agents, container, fresh_name},
-    api_error,
+    agent::{AgentContainer, AgentSpec, agents, container},
+    api_error, bootstrap,
     client::in_time,
     events::{News, news_of},
     preflight::{check_admission, check_pod, check_server},
 };
 use crate::{
     exit::{Error, Exit},
-    plan::{Image, PodName},
+    plan::{Origin, PodName},
 };
 
 /// How long a new agent may take to answer: mostly the pull of its image.
@@ -68,7 +68,7 @@ pub async fn ensure_agent(
 #[derive(Clone, Debug)]
 pub struct NewAgent {
     pod: PodName,
-    image: Image,
+    origin: Origin,
     container: EphemeralContainer,
 }
 
@@ -94,8 +94,8 @@ impl NewAgent {
         spec: &AgentSpec,
         carried: Option<&Carried>,
     ) -> Self {
-        let container = container(&fresh_name(pod, &spec.role), spec, carried);
-        Self { pod: name.clone(), image: spec.image.clone(), container }
+        let container = container(pod, spec, carried);
+        Self { pod: name.clone(), origin: spec.origin.clone(), container }
     }
 
     /// What [`NewAgent::put_in`] sends, with the name of the pod.
@@ -128,10 +128,10 @@ impl NewAgent {
         let (name, container) = (&self.pod, self.container());
         let start = Instant::now();
         let mut look = start + cluster.pace(LOOK_EVERY);
-        let mut said = Vec::new();
+        let (mut said, mut delivered) = (Vec::new(), false);
         tokio::time::sleep(FIRST_TRY).await;
         loop {
-            match Session::open(cluster, name, container).await {
+            match self.try_once(cluster, &mut delivered).await {
                 Ok(session) => return Ok(session),
                 Err(
                     SessionError::NotRunning(_) | SessionError::Lost(_) | SessionError::Silent(_),
@@ -150,7 +150,8 @@ impl NewAgent {
                         let message =
                             format!("the agent in pod/{name} ended as soon as it started: {why}");
                         let hint = format!("`kubectl logs {name} -c {container}` may say more");
-                        return Err(NoAnswer::Other(Error::refused(message).hint(hint)));
+                        let error = Error::refused(message).hint(hint);
+                        return Err(NoAnswer::Other(self.with_needs(error)));
                     }
                     Some(AgentState::Starting(Some(why))) if start.elapsed() > USUAL_START => {
                         note_once(name, &why, &mut said, say);
@@ -185,16 +186,41 @@ impl NewAgent {
         Ok(agent.map(|agent| agent.state))
     }
 
+    /// Speaks to it, once the agent is there.
+    async fn try_once(
+        &self,
+        cluster: &Cluster,
+        delivered: &mut bool,
+    ) -> Result<Session, SessionError> {
+        let (pod, container) = (&self.pod, self.container());
+        if let Origin::Stream(programs) = &self.origin
+            && !*delivered
+        {
+            bootstrap::deliver(cluster, pod, container, programs).await?;
+            *delivered = true;
+        }
+        Session::open(cluster, pod, container, bootstrap::file(&self.container)).await
+    }
+
     fn not_started(&self, reason: &str, message: &str) -> NoAnswer {
-        let Self { pod, image, .. } = self;
-        NoAnswer::NotStarted(cannot_start(pod, self.container(), image, reason, message))
+        let image = self.container.image.as_deref().unwrap_or_default();
+        let error = cannot_start(&self.pod, self.container(), image, reason, message);
+        NoAnswer::NotStarted(self.with_needs(error))
+    }
+
+    /// The same with what an image has to have.
+    fn with_needs(&self, error: Error) -> Error {
+        match self.origin {
+            Origin::Image(_) => error,
+            Origin::Stream(_) => error.hint_too(bootstrap::NEEDS),
+        }
     }
 }
 
 /// Asks whether the server would take such an agent; who may patch is not asked first.
 pub(super) async fn dry_run(at: &Chosen, spec: &AgentSpec) -> Result<(), Error> {
     let Chosen { cluster, name, pod } = at;
-    let container = container(&fresh_name(pod, &spec.role), spec, None);
+    let container = container(pod, spec, None);
     check_admission(cluster, name, &container).await
 }
 
@@ -238,11 +264,21 @@ pub async fn reach_agent(
                 AgentState::Starting(_) => true,
                 AgentState::Failing { .. } | AgentState::Dead(_) => continue,
             };
-            let (why, slow) = match Session::open(cluster, name, &agent.name).await {
+            let (why, slow) = match Session::open(cluster, name, &agent.name, agent.file).await {
                 Ok(session) => return Ok(Some(session)),
                 Err(SessionError::Api(error)) => return Err(error),
                 // Another version's agent stays as it is; ours gets a container of its own.
-                Err(SessionError::Skew { .. }) => continue,
+                Err(SessionError::Skew { version, .. }) => {
+                    say(&format!(
+                        "pod/{name} agent {} (v{version}) speaks another protocol, and is left alone",
+                        agent.name
+                    ));
+                    continue;
+                }
+                Err(SessionError::Unread { why, .. }) => {
+                    say(&format!("pod/{name} agent {} is not understood: {why}", agent.name));
+                    continue;
+                }
                 Err(SessionError::NotRunning(why)) => (why, false),
                 // On a busy node that is no sign of death.
                 Err(SessionError::Lost(why) | SessionError::Silent(why)) => (why, true),
@@ -297,7 +333,7 @@ fn note_once(name: &PodName, what: &str, said: &mut Vec<String>, say: &mut dyn F
 fn cannot_start(
     name: &PodName,
     container: &str,
-    image: &Image,
+    image: &str,
     reason: &str,
     message: &str,
 ) -> Error {

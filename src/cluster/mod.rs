@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod bootstrap;
 pub mod checkup;
 mod client;
 mod error;

@@ -124,8 +124,8 @@ impl Safety {
             let Some(most) = own.into_iter().chain(limits.max_share).min() else { continue };
             let Some(first) = chosen.first() else { continue };
             let all = find(std::slice::from_ref(&first.cluster), &Selection::default()).await?;
-            let hit = count(chosen.iter().map(|one| &one.pod));
-            let of = count(all.iter().map(|one| &one.pod));
+            let hit = count(chosen.iter().map(|one| &*one.pod));
+            let of = count(all.iter().map(|one| &*one.pod));
             for (owner, hit) in hit {
                 let of = of.get(&owner).copied().unwrap_or_default().max(hit);
                 if exceeds(hit, of, most) {

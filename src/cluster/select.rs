@@ -1,6 +1,9 @@
 //! Looks up the pods that a selection means.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::{
@@ -29,25 +32,26 @@ pub struct Chosen {
     pub cluster: Cluster,
     /// Its name.
     pub name: PodName,
-    /// As it was when it was looked up.
-    pub pod: Pod,
+    /// As it was when it was looked up, but for who has set which field, which is a third of it.
+    pub pod: Arc<Pod>,
 }
 
 impl Chosen {
-    fn new(cluster: &Cluster, pod: Pod) -> Option<Self> {
+    fn new(cluster: &Cluster, mut pod: Pod) -> Option<Self> {
+        pod.metadata.managed_fields = None;
         let name = pod.metadata.name.as_deref()?.parse().ok()?;
         let cluster = match pod.metadata.namespace.as_deref() {
             Some(namespace) if namespace != cluster.namespace() => cluster.within(namespace),
             _ => cluster.clone(),
         };
-        Some(Self { cluster, name, pod })
+        Some(Self { cluster, name, pod: pod.into() })
     }
 
     /// One that is only known by name and uid.
     pub fn with_uid(cluster: Cluster, name: &PodName, uid: &str) -> Self {
         let mut pod = Pod::default();
         pod.metadata.uid = Some(uid.to_owned());
-        Self { cluster, name: name.clone(), pod }
+        Self { cluster, name: name.clone(), pod: pod.into() }
     }
 
     /// `demo/web`: among all pods that a command may work on.

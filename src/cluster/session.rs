@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use pod_chaos_protocol::{Event, PROTOCOL, Processes, Request};
+use pod_chaos_protocol::{Event, FailureKind, PROTOCOL, Processes, Request};
 
 use super::{
-    Cluster,
-    agent::BINARY,
-    api_error,
+    Cluster, api_error,
     client::{in_time, patiently},
     stream::Stream,
 };
-use crate::{exit::Error, plan::PodName};
+use crate::{
+    exit::{Error, Exit},
+    plan::PodName,
+};
 
+/// The plugin's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long an agent may take for its first words once the stream is there.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,13 @@ pub enum SessionError {
         /// The protocol that it speaks.
         protocol: u16,
     },
+    /// It says what this version does not know, where it should answer.
+    Unread {
+        /// The agent's version, if it has got as far as that.
+        version: Option<String>,
+        /// What is not known of it.
+        why: String,
+    },
     /// The API server refused, or could not be reached.
     Api(Error),
 }
@@ -46,14 +56,29 @@ impl From<SessionError> for Error {
             SessionError::Lost(why) | SessionError::Silent(why) => {
                 Self::internal("talking to the agent", why)
             }
-            SessionError::Skew { version, .. } => Self::refused(format_args!(
-                "the pod's agent (version {version}) speaks another protocol"
+            SessionError::Skew { version, protocol } => Self::refused(format_args!(
+                "the pod's agent (v{version}, protocol {protocol}) speaks another protocol than this \
+                 plugin (v{VERSION}, protocol {PROTOCOL})"
             ))
-            .hint("let it exit with `kubectl pod-chaos uninstall`, then try again"),
+            .hint(OTHER_VERSION),
+            SessionError::Unread { version, why } => {
+                let version = version.map(|version| format!(" (v{version})")).unwrap_or_default();
+                Self::new(
+                    Exit::Failed,
+                    format_args!(
+                        "the pod's agent{version} says what this plugin (v{VERSION}) does not know: {why}"
+                    ),
+                )
+                .hint(OTHER_VERSION)
+            }
             SessionError::Api(error) => error,
         }
     }
 }
+
+/// What helps where plugin and agent are too different.
+const OTHER_VERSION: &str = "use the plugin of the agent's version; or let the agent exit with \
+                             `kubectl pod-chaos uninstall`, and have an image of this plugin's version put in";
 
 /// An open conversation. Dropping it ends the stream, not the fault.
 pub struct Session {
@@ -67,13 +92,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts `serve` in that container and waits for its first words.
+    /// Starts `serve` in that container, from the agent's file there, and waits for its first words.
     pub async fn open(
         cluster: &Cluster,
         pod: &PodName,
         container: &str,
+        file: &str,
     ) -> Result<Self, SessionError> {
-        Self::open_from(BINARY, cluster, pod, container).await
+        Self::open_from(file, cluster, pod, container).await
     }
 
     /// Starts another one in `container`, whose process namespace this one shares: in the control group, with the
@@ -114,27 +140,34 @@ impl Session {
         pod: &PodName,
         container: &str,
     ) -> Result<Self, SessionError> {
-        let open = Stream::open(cluster, pod, container, [file, "serve"]);
-        let stream = match in_time(open).await {
-            Ok(stream) => stream,
-            Err(kube::Error::Api(status)) if not_running(&status.message) => {
-                return Err(SessionError::NotRunning(status.message.clone()));
-            }
-            Err(error) => return Err(SessionError::Api(api_error(&error))),
-        };
-        let mut session =
-            Self { container: container.to_owned(), version: String::new(), pid: 0, stream };
-        let hello = tokio::time::timeout(HELLO_TIMEOUT, session.next()).await;
-        match hello {
-            Ok(Ok(Event::Hello { protocol: PROTOCOL, version, pid })) => {
-                session.version = version;
-                session.pid = pid;
-                Ok(session)
-            }
-            Ok(Ok(Event::Hello { version, protocol, .. })) => {
-                Err(SessionError::Skew { version, protocol })
-            }
-            Ok(Ok(_)) => Err(SessionError::Lost("it did not say hello".to_owned())),
+        let mut session = Self::start(file, cluster, pod, container).await?;
+        let (protocol, version, pid) = session.greeted().await?;
+        session.version = version;
+        session.pid = pid;
+        if protocol == PROTOCOL {
+            Ok(session)
+        } else {
+            Err(SessionError::Skew { version: session.version, protocol })
+        }
+    }
+
+    /// Starts `serve` from that file, which has said nothing yet.
+    async fn start(
+        file: &str,
+        cluster: &Cluster,
+        pod: &PodName,
+        container: &str,
+    ) -> Result<Self, SessionError> {
+        let stream =
+            opened(in_time(Stream::open(cluster, pod, container, &[file, "serve"])).await)?;
+        Ok(Self { container: container.to_owned(), version: String::new(), pid: 0, stream })
+    }
+
+    /// Its first words: protocol, version and process.
+    async fn greeted(&mut self) -> Result<(u16, String, u32), SessionError> {
+        match tokio::time::timeout(HELLO_TIMEOUT, self.any()).await {
+            Ok(Ok(Event::Hello { protocol, version, pid })) => Ok((protocol, version, pid)),
+            Ok(Ok(_)) => Err(SessionError::Unread { version: None, why: "no hello".to_owned() }),
             // A stream that ends before the first word is a process that never started.
             Ok(Err(SessionError::Lost(why))) => Err(SessionError::NotRunning(why)),
             Ok(Err(error)) => Err(error),
@@ -150,18 +183,60 @@ impl Session {
         let lost = |error: &dyn std::fmt::Display| SessionError::Lost(error.to_string());
         let mut line = serde_json::to_string(request).map_err(|error| lost(&error))?;
         line.push('\n');
-        self.stream.send(&line).await.map_err(|error| lost(&error))
+        self.stream.send(line.as_bytes()).await.map_err(|error| lost(&error))
     }
 
-    /// The next event, whenever it comes. Events that this version does not know are passed over.
+    /// The next event, whenever it comes. Events of a kind that this version does not know are passed over: they are
+    /// not what it has asked for.
     pub async fn next(&mut self) -> Result<Event, SessionError> {
         loop {
-            let line = self.stream.next().await.map_err(SessionError::Lost)?;
-            if let Ok(event) = serde_json::from_str(&line) {
-                return Ok(event);
+            match self.any().await? {
+                Event::Unknown => {}
+                event => return Ok(event),
             }
-            if serde_json::from_str::<serde_json::Value>(&line).is_err() {
-                return Err(SessionError::Lost(format!("it said `{line}`")));
+        }
+    }
+
+    async fn any(&mut self) -> Result<Event, SessionError> {
+        let line = self.stream.next().await.map_err(SessionError::Lost)?;
+        serde_json::from_str(&line).map_err(|error| {
+            if error.is_data() {
+                let version = Some(self.version.clone()).filter(|version| !version.is_empty());
+                SessionError::Unread { version, why: error.to_string() }
+            } else {
+                SessionError::Lost(format!("it said `{line}`"))
+            }
+        })
+    }
+
+    /// What to say besides when it refuses something for that reason: it may not know it, being of another version.
+    pub fn too_different(&self, kind: FailureKind) -> Option<String> {
+        let version = Some(&self.version).filter(|version| **version != VERSION)?;
+        (kind == FailureKind::BadRequest)
+            .then(|| format!("the agent is v{version} and this plugin v{VERSION}: {OTHER_VERSION}"))
+    }
+
+    /// Has an agent exit that speaks another protocol, and says of which version it was; `None` when there is none, or
+    /// nothing that is one. Of these two words, `hello` and `stop`, all protocols make the same.
+    pub async fn dismiss(
+        cluster: &Cluster,
+        pod: &PodName,
+        container: &str,
+        file: &str,
+    ) -> Result<Option<String>, SessionError> {
+        let mut session = match Self::start(file, cluster, pod, container).await {
+            Ok(session) => session,
+            Err(SessionError::NotRunning(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok((_, version, _)) = session.greeted().await else { return Ok(None) };
+        session.send(&Request::Stop).await?;
+        loop {
+            match session.answer().await {
+                Ok(_) | Err(SessionError::Unread { .. }) => {}
+                // With its last word it goes.
+                Err(SessionError::Lost(_)) => return Ok(Some(version)),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -176,6 +251,16 @@ impl Session {
         let silent = |why| Err(SessionError::Silent(why));
         patiently(due, self.next()).await.unwrap_or_else(silent)
     }
+}
+
+/// A stream, or why there is none.
+pub(super) fn opened(stream: kube::Result<Stream>) -> Result<Stream, SessionError> {
+    stream.map_err(|error| match &error {
+        kube::Error::Api(status) if not_running(&status.message) => {
+            SessionError::NotRunning(status.message.clone())
+        }
+        error => SessionError::Api(api_error(error)),
+    })
 }
 
 /// Whether the API server means that the container does not run: the words of the kubelet

@@ -62,12 +62,12 @@ impl Stream {
         cluster: &Cluster,
         pod: &PodName,
         container: &str,
-        command: [&str; 2],
+        command: &[&str],
     ) -> kube::Result<Self> {
         let params =
             AttachParams::default().container(container).stdin(true).stdout(true).stderr(false);
         let path = Pod::url_path(&(), Some(cluster.namespace()));
-        let request = Request::new(path).exec(pod.as_str(), command, &params);
+        let request = Request::new(path).exec(pod.as_str(), command.iter().copied(), &params);
         let mut request = request.map_err(kube::Error::BuildRequest)?.map(Body::from);
         let key = generate_key();
         ask_for_upgrade(request.headers_mut(), &key)?;
@@ -86,9 +86,9 @@ impl Stream {
         Ok(Self { socket, heard: Vec::new(), end: None, ping })
     }
 
-    /// Sends a line, which is to end as one.
-    pub async fn send(&mut self, line: &str) -> Result<(), Failure> {
-        for part in line.as_bytes().chunks(WRITE) {
+    /// Sends that to the process's input.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        for part in bytes.chunks(WRITE) {
             let message: Vec<u8> = std::iter::once(&STDIN).chain(part).copied().collect();
             self.socket.feed(Message::binary(message)).await?;
         }

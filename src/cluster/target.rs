@@ -27,9 +27,7 @@ impl TargetContainer {
         let containers = containers(pod);
         let names =
             || containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-        let annotations = pod.metadata.annotations.as_ref();
-        let default = || Some(annotations?.get(DEFAULT_CONTAINER)?.as_str());
-        let chosen = match (wanted.or_else(default), &containers[..]) {
+        let chosen = match (wanted.or_else(|| default_container(pod)), &containers[..]) {
             (Some(name), all) => all.iter().find(|one| one.name == name).ok_or_else(|| {
                 Error::refused(format_args!("pod/{pod_name} has no container `{name}`"))
                     .hint(format!("it has: {}", names()))
@@ -110,6 +108,11 @@ impl TargetContainer {
                 && status.container_id == self.status.container_id
         })
     }
+}
+
+/// The container that is meant when none is named.
+pub(super) fn default_container(pod: &Pod) -> Option<&str> {
+    Some(pod.metadata.annotations.as_ref()?.get(DEFAULT_CONTAINER)?.as_str())
 }
 
 /// Those that run beside each other: sidecars are among the init containers (KEP-753).

@@ -17,7 +17,7 @@ use crate::{
         ensure_agent,
     },
     exit::{Error, Exit},
-    plan::{OutputFormat, Selection},
+    plan::{Origin, OutputFormat, Selection},
     report::{Board, Place, document, json},
 };
 
@@ -64,7 +64,11 @@ const fn capabilities(fault: FaultKind) -> Option<&'static [Capability]> {
 
 async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Finding)>, Error> {
     let Chosen { cluster, pod, .. } = at;
-    let image = &args.agent.image;
+    let origin = args.agent.origin();
+    let image = match &origin {
+        Origin::Image(image) => Some(image),
+        Origin::Stream(_) => None,
+    };
     let namespace = std::slice::from_ref(cluster);
     let (server, leave, node, between, safety) = futures::join!(
         checkup::server(cluster),
@@ -79,7 +83,7 @@ async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Findi
     let wanted = |kind: FaultKind| args.faults.is_empty() || args.faults.contains(&kind);
     let network = [FaultKind::Disrupt, FaultKind::Partition].into_iter().any(wanted);
     if network {
-        let spec = AgentSpec::network(image.clone());
+        let spec = AgentSpec::network(origin.clone());
         findings.push(("network", checkup::kind(pod, Domain::Network)));
         findings.push(("network", checkup::admission(at, &spec).await));
         findings.extend(checkup::agent(pod, &spec.role).map(|it| ("network", it)));
@@ -112,7 +116,7 @@ async fn look(args: &DoctorArgs, at: &Chosen) -> Result<Vec<(&'static str, Findi
                     let role =
                         Role::Process(container.role(pod, capabilities(kind).unwrap_or_default()));
                     if !asked.contains(&role) {
-                        let spec = AgentSpec { image: image.clone(), role: role.clone() };
+                        let spec = AgentSpec { origin: origin.clone(), role: role.clone() };
                         findings.push((group(kind), checkup::admission(at, &spec).await));
                         asked.push(role);
                     }
@@ -186,7 +190,7 @@ async fn probe(Chosen { cluster, name, pod }: &Chosen, spec: &AgentSpec) -> Resu
                 let left = left.join(", ");
                 return Err(Error::new(Exit::NotClean, format_args!("pod/{name} keeps {left}")));
             }
-            Event::Failed { failure } => return Err(sweep::failure(name, failure)),
+            Event::Failed { failure } => return Err(sweep::failure(name, &session, failure)),
             _ => {}
         }
     }

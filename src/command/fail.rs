@@ -21,7 +21,7 @@ use crate::{
         follow_end,
     },
     exit::{Error, Exit},
-    plan::{Image, Intent},
+    plan::{Intent, Origin},
     report::Board,
 };
 
@@ -44,8 +44,8 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<
         return swap::run(connection, args).await;
     }
     let network = NetworkFault::new(Intent::from(args));
-    let image = (!args.no_kill).then(|| args.agent.image.clone());
-    let failure = Failure { network, image, kill: None };
+    let origin = (!args.no_kill).then(|| args.agent.origin());
+    let failure = Failure { network, origin, kill: None };
     fault::run(connection, &args.target, &args.course, failure).await
 }
 
@@ -53,14 +53,14 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<
 struct Failure {
     network: NetworkFault,
     /// Of the agent that kills, if one is to.
-    image: Option<Image>,
+    origin: Option<Origin>,
     kill: Option<Kill>,
 }
 
 /// How they are killed.
 #[derive(Clone)]
 struct Kill {
-    image: Image,
+    origin: Origin,
     board: Rc<Board>,
 }
 
@@ -77,8 +77,8 @@ impl Wanted for Failure {
 
     async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {
         self.network.survey(pods, board).await?;
-        let Some(image) = self.image.clone() else { return Ok(()) };
-        let kill = self.kill.insert(Kill { image, board: Rc::clone(board) });
+        let Some(origin) = self.origin.clone() else { return Ok(()) };
+        let kill = self.kill.insert(Kill { origin, board: Rc::clone(board) });
         for at in pods {
             kill.check(at).await.map_err(|error| at.tell(error))?;
         }
@@ -107,7 +107,7 @@ impl Wanted for Failure {
 
 impl Kill {
     fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-        process::agent(&self.image, pod, container, CAPABILITIES)
+        process::agent(self.origin.clone(), pod, container, CAPABILITIES)
     }
 
     /// Whether its agents would be admitted; they are put in later.

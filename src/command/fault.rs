@@ -447,7 +447,8 @@ impl Run {
                         }
                         let in_force = match &event {
                             Event::InForce { status } => {
-                                self.needs_agent |= status.backend == Backend::Userspace;
+                                self.needs_agent |=
+                                    matches!(status.backend, Backend::Userspace | Backend::Unknown);
                                 Some((text::what(status), status.remaining_ms))
                             }
                             Event::ProcessInForce { status } => {
@@ -474,12 +475,16 @@ impl Run {
                             Event::Failed { failure } => {
                                 self.not_permitted = failure.kind == FailureKind::NotPermitted;
                                 self.report.finish();
-                                return Err(sweep::failure(&self.name, failure));
+                                return Err(sweep::failure(&self.name, &session, failure));
                             }
                             _ => {}
                         }
                     }
                     Err(SessionError::Lost(why)) => return Ok(Outcome::Lost(why)),
+                    // It may have said that the fault is in force.
+                    Err(error @ SessionError::Unread { .. }) => {
+                        return Box::pin(self.give_up(error.into(), interrupts)).await.map(Outcome::Exit);
+                    }
                     Err(error) => return Err(error.into()),
                 },
                 () = interrupts.next() => {

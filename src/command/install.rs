@@ -10,14 +10,14 @@ use crate::{
     cli::{ConnectionArgs, InstallArgs},
     cluster::{AgentSpec, Chosen, Domain, agents},
     exit::{Error, Exit},
-    plan::{Image, OutputFormat},
+    plan::{Origin, OutputFormat},
     report::Board,
 };
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Result<Exit, Error> {
     let start = Instant::now();
     let board = Board::new(OutputFormat::Text);
-    let mut wanted = Presence { image: args.agent.image.clone() };
+    let mut wanted = Presence { origin: args.agent.origin() };
     let (at_once, pods) = (Duration::ZERO, &args.target);
     let ready = make_ready(connection, pods, at_once, false, &board, &mut wanted).await?;
     let mut new = Vec::new();
@@ -53,7 +53,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &InstallArgs) -> Resu
 
 /// An agent of the network, that waits.
 struct Presence {
-    image: Image,
+    origin: Origin,
 }
 
 impl Wanted for Presence {
@@ -66,7 +66,7 @@ impl Wanted for Presence {
 
     fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<Vec<String>>>, Error> {
         let before = agents(pod).into_iter().map(|agent| agent.name).collect();
-        let agent = AgentSpec::network(self.image.clone());
+        let agent = AgentSpec::network(self.origin.clone());
         Ok(vec![Aim { agent, notes: Vec::new(), inside: None, plan: None, deed: before }])
     }
 

@@ -70,7 +70,7 @@ impl Wanted for NetworkFault {
     }
 
     fn aim(&mut self, Chosen { cluster, name, pod }: &Chosen) -> Result<Vec<Aim<Job>>, Error> {
-        let Intent { image, detach, followed, spare_node, .. } = &self.intent;
+        let Intent { origin, detach, followed, spare_node, .. } = &self.intent;
         let mut plan = self.intent.plan.clone();
         // One that carried another's id could not be told from it where pods share their node's network.
         plan.id = FaultId::new(rand::random());
@@ -110,7 +110,7 @@ impl Wanted for NetworkFault {
             following,
             then: None,
         };
-        let agent = AgentSpec::network(image.clone());
+        let agent = AgentSpec::network(origin.clone());
         let plan = Intent::fits_arguments(&plan).then_some(plan);
         Ok(vec![Aim { agent, notes, inside: None, plan, deed: job }])
     }

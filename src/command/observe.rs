@@ -102,7 +102,7 @@ impl Wanted for Watching<'_> {
     fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<TargetContainer>>, Error> {
         let containers = process::containers(self.0, pod)?.into_iter();
         let aim = |container: TargetContainer| Aim {
-            agent: process::agent(&self.0.agent.image, pod, &container, &[]),
+            agent: process::agent(self.0.agent.origin(), pod, &container, &[]),
             notes: Vec::new(),
             inside: Some(container.clone()),
             plan: None,
@@ -156,7 +156,7 @@ impl<'a> Observer<'a> {
                     return Ok(Some(Sample { at: Timestamp::now(), metrics, answer }));
                 }
                 Ok(Event::Failed { failure }) => {
-                    return Err(sweep::failure(&self.at.name, failure));
+                    return Err(sweep::failure(&self.at.name, &self.session, failure));
                 }
                 Ok(_) => {}
                 Err(SessionError::Lost(why) | SessionError::Silent(why)) => match self.left() {
@@ -210,9 +210,9 @@ impl<'a> Observer<'a> {
         let Chosen { cluster, name, .. } = &self.at;
         let pod = cluster.pod(name).await?;
         let container = TargetContainer::choose(&pod, Some(&self.place.container))?;
-        let spec = process::agent(&self.target.agent.image, &pod, &container, &[]);
+        let spec = process::agent(self.target.agent.origin(), &pod, &container, &[]);
         let (beside, _) = ensure_agent(cluster, name, &pod, &spec, &mut note).await?;
-        let at = Chosen { cluster: cluster.clone(), name: name.clone(), pod };
+        let at = Chosen { cluster: cluster.clone(), name: name.clone(), pod: pod.into() };
         let mut session = enter_by(&at, &spec, &beside, &container, &mut note).await?;
         let plan = Observation { every: self.every, running_time, container: Some(container.id) };
         session.send(&Request::Observe { plan }).await?;

@@ -13,7 +13,7 @@ use crate::{
         AgentSpec, Capability, Chosen, Domain, Following, ProcessRole, Role, TargetContainer, User,
     },
     exit::{Error, Exit},
-    plan::Image,
+    plan::Origin,
 };
 
 /// What was asked for.
@@ -50,14 +50,14 @@ pub(super) fn containers(args: &ContainerArgs, pod: &Pod) -> Result<Vec<TargetCo
     }
 }
 
-/// The agent beside that container, from this image, with these capabilities where the processes are another user's.
+/// The agent beside that container, with these capabilities where the processes are another user's.
 pub(super) fn agent(
-    image: &Image,
+    origin: Origin,
     pod: &Pod,
     container: &TargetContainer,
     capabilities: &[Capability],
 ) -> AgentSpec {
-    AgentSpec { image: image.clone(), role: Role::Process(container.role(pod, capabilities)) }
+    AgentSpec { origin, role: Role::Process(container.role(pod, capabilities)) }
 }
 
 impl Wanted for Wish<'_> {
@@ -116,7 +116,7 @@ impl Wish<'_> {
             following: Following::nothing(),
             then: None,
         };
-        let agent = AgentSpec { image: self.target.agent.image.clone(), role: Role::Process(role) };
+        let agent = AgentSpec { origin: self.target.agent.origin(), role: Role::Process(role) };
         Aim { agent, notes, inside: self.inside.then_some(container), plan: None, deed: job }
     }
 }
@@ -132,11 +132,11 @@ fn more_capable(role: &ProcessRole, capabilities: &[Capability]) -> Option<Role>
     }))
 }
 
-/// The same of an agent from the same image.
+/// The same of an agent of the same origin.
 pub(super) fn more_capable_agent(
     spec: &AgentSpec,
     capabilities: &[Capability],
 ) -> Option<AgentSpec> {
     let Role::Process(role) = &spec.role else { return None };
-    Some(AgentSpec { image: spec.image.clone(), role: more_capable(role, capabilities)? })
+    Some(AgentSpec { origin: spec.origin.clone(), role: more_capable(role, capabilities)? })
 }

@@ -15,7 +15,7 @@ use crate::{
         ensure_agent, find, reach_agent, reverted,
     },
     exit::{Error, Exit},
-    plan::{Image, Selection},
+    plan::{Origin, Selection},
     report::{Board, json, text},
 };
 
@@ -72,7 +72,7 @@ async fn revert(at: &Chosen) -> Result<Vec<Event>, Error> {
     let Chosen { cluster, name, pod } = at;
     let session = match reach_any(at).await? {
         None if agents(pod).iter().any(is_network) => {
-            let spec = AgentSpec::network(Image::default());
+            let spec = AgentSpec::network(Origin::default());
             Some(ensure_agent(cluster, name, pod, &spec, &mut note).await?.0)
         }
         session => session,

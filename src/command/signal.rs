@@ -86,7 +86,7 @@ impl Wanted for Shot<'_> {
 impl Shot<'_> {
     /// The agent that can send it.
     pub fn agent(&self, pod: &Pod, container: &TargetContainer) -> AgentSpec {
-        process::agent(&self.target.of.agent.image, pod, container, self.capabilities)
+        process::agent(self.target.of.agent.origin(), pod, container, self.capabilities)
     }
 
     /// Sends it by an agent that answers, and says to whom.
@@ -141,7 +141,7 @@ pub(super) async fn send(
                 // Of several, some may have got it.
                 let refused = failure.kind == FailureKind::NotPermitted && sent.len() < 2;
                 let Some(spec) = more.take().filter(|_| refused) else {
-                    return Err(sweep::failure(&at.name, failure));
+                    return Err(sweep::failure(&at.name, &session, failure));
                 };
                 report.note(&only_with(&at.name, &spec.role));
                 session = ensure_agent(&at.cluster, &at.name, &at.pod, &spec, &mut note).await?.0;

@@ -23,7 +23,7 @@ use crate::{
         check_namespaces, check_pod, ensure_agent, reach_agent, select,
     },
     exit::{Error, Exit},
-    plan::{OutputFormat, Selection},
+    plan::{Origin, OutputFormat, Selection},
     report::{Board, Follow, document},
 };
 
@@ -282,7 +282,7 @@ pub(super) async fn make_ready<W: Wanted>(
         for (unit, found) in units.iter_mut().zip(again) {
             let pod = found?;
             wanted.renew(&pod, &mut unit.aim)?;
-            unit.at.pod = pod;
+            unit.at.pod = pod.into();
         }
         let agents = all(units.iter_mut().map(ensure)).await;
         agents.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -316,6 +316,9 @@ async fn find_agent<D>(unit: &mut Unit<D>, clock: Option<u64>, tries: bool) -> R
     if let Some(session) = reach_agent(cluster, name, pod, &able, &mut say).await? {
         *way = Some(Way::Session(Box::new(session)));
         return Ok(());
+    }
+    if let Origin::Stream(_) = aim.agent.origin {
+        aim.plan = None;
     }
     let carried = clock.zip(aim.plan.clone()).map(|(now, plan)| Carried::new(plan, now));
     let agent = if tries {
@@ -459,7 +462,7 @@ fn anchoring(spec: &AgentSpec) -> Option<AgentSpec> {
     let Role::Process(role) = &spec.role else { return None };
     let capabilities = vec![Capability::SetUid, Capability::SetGid];
     (role.user == User::ROOT).then(|| AgentSpec {
-        image: spec.image.clone(),
+        origin: spec.origin.clone(),
         role: Role::Process(ProcessRole { capabilities, ..role.clone() }),
     })
 }

@@ -54,12 +54,14 @@ pub(super) fn is_clean(event: &Event) -> bool {
 }
 
 /// An agent's refusal as the error of the invocation.
-pub(super) fn failure(name: &PodName, failure: Failure) -> Error {
+pub(super) fn failure(name: &PodName, session: &Session, failure: Failure) -> Error {
     use pod_chaos_protocol::FailureKind::NotClean;
-    let exit = match failure.kind {
+    let Failure { kind, message, hint } = failure;
+    let hint = hint.or_else(|| session.too_different(kind));
+    let exit = match kind {
         kind if kind.nothing_touched() => Exit::Refused,
         NotClean => Exit::NotClean,
         _ => Exit::Failed,
     };
-    Error { exit, messages: vec![format!("pod/{name}: {}", failure.message)], hint: failure.hint }
+    Error { exit, messages: vec![format!("pod/{name}: {message}")], hint }
 }

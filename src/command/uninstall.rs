@@ -35,9 +35,19 @@ async fn uninstall(at: &Chosen, report: &mut dyn Follow) -> Result<Exit, Error> 
     let (mut found, mut clean) = (false, true);
     for agent in agents(pod) {
         let this = |other: &AgentContainer| other.name == agent.name;
-        if let Some(session) = reach_agent(cluster, name, pod, &this, &mut note).await? {
+        if let Some(session) = reach_agent(cluster, name, pod, &this, &mut |_| {}).await? {
             found = true;
             clean &= stop(at, session, report).await?;
+        } else if agent.state.may_run()
+            && let Some(version) = Session::dismiss(cluster, name, &agent.name, agent.file).await?
+        {
+            (found, clean) = (true, false);
+            print_line(&format!("{} agent {} (v{version}) exits", at.title(), agent.name))?;
+            note(&format!(
+                "warning: what it says of its faults is not understood; `kubectl pod-chaos revert {}` looks \
+                 whether any is left",
+                cluster.flags(name)
+            ));
         }
     }
     if !found {
@@ -56,7 +66,9 @@ async fn stop(at: &Chosen, mut session: Session, report: &mut dyn Follow) -> Res
                 clean &= sweep::is_clean(&event);
                 report.event(&event)?;
             }
-            Ok(Event::Failed { failure }) => return Err(sweep::failure(&at.name, failure)),
+            Ok(Event::Failed { failure }) => {
+                return Err(sweep::failure(&at.name, &session, failure));
+            }
             // The agent may be gone before its last word has travelled.
             Ok(Event::Status { .. }) | Err(SessionError::Lost(_)) => break,
             Ok(_) => {}

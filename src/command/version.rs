@@ -9,7 +9,7 @@ use serde_json::json;
 use super::fault::together;
 use crate::{
     cli::{ConnectionArgs, VersionArgs},
-    cluster::{AgentState, Cluster, Scope, Session, SessionError, agents},
+    cluster::{Cluster, Scope, Session, SessionError, agents},
     exit::{Error, Exit},
     plan::{OutputFormat, PodName},
     report::{document, json as as_json, say},
@@ -59,10 +59,11 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Resu
 async fn ask(cluster: &Cluster, name: &PodName) -> Result<(Vec<AgentVersion>, Exit), Error> {
     let (mut found, mut exit) = (Vec::new(), Exit::Done);
     for agent in agents(&cluster.pod(name).await?) {
-        if matches!(agent.state, AgentState::Dead(_) | AgentState::Failing { .. }) {
+        if !agent.state.may_run() {
             continue;
         }
-        let (version, protocol) = match Session::open(cluster, name, &agent.name).await {
+        let (version, protocol) = match Session::open(cluster, name, &agent.name, agent.file).await
+        {
             Ok(session) => (session.version, PROTOCOL),
             Err(SessionError::Skew { version, protocol }) => (version, protocol),
             // What the kubelet says lags behind: it has ended.

@@ -24,6 +24,14 @@ impl Architecture {
         }
     }
 
+    /// As `uname -m` prints it.
+    pub const fn machine(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
     /// As an image's configuration has it.
     pub const fn as_str(self) -> &'static str {
         match self {

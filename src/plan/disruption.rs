@@ -45,7 +45,7 @@ impl TryFrom<&DisruptArgs> for Intent {
             BackendFlag::Userspace => Backend::Userspace,
         });
         let fault = Fault::Netem(Box::new(NetemFault { netem, backend }));
-        let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
+        let mut intent = Self::new(fault, traffic, &args.course, args.agent.origin());
         intent.plan.replace = args.traffic.replace;
         intent.followed = followed(&args.traffic);
         intent.spare_node = !args.traffic.include_probes;

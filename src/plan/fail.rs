@@ -14,7 +14,7 @@ impl From<&FailArgs> for Intent {
         });
         let everyone = Traffic::default();
         let traffic = Traffic { ingress: everyone.egress.clone(), ..everyone };
-        let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
+        let mut intent = Self::new(fault, traffic, &args.course, args.agent.origin());
         intent.plan.replace = args.replace;
         // The kubelet is to see it too.
         intent.spare_node = false;

@@ -2,7 +2,7 @@
 
 use pod_chaos_protocol::{Carried, Fault, FaultId, Plan, Probe, ProbeHost, Target, Traffic};
 
-use super::{Followed, Image, WarmUp};
+use super::{Followed, Origin, WarmUp};
 use crate::cli::CourseArgs;
 
 /// A network fault and how to bring it about.
@@ -11,7 +11,7 @@ pub struct Intent {
     /// For the agent.
     pub plan: Plan,
     /// Where an agent comes from when there is none.
-    pub image: Image,
+    pub origin: Origin,
     /// Before the start.
     pub warm_up: WarmUp,
     /// Return as soon as the fault is in force.
@@ -24,7 +24,7 @@ pub struct Intent {
 
 impl Intent {
     /// With an id of its own.
-    pub fn new(fault: Fault, traffic: Traffic, course: &CourseArgs, image: &Image) -> Self {
+    pub fn new(fault: Fault, traffic: Traffic, course: &CourseArgs, origin: Origin) -> Self {
         Self {
             plan: Plan {
                 id: FaultId::new(rand::random()),
@@ -34,7 +34,7 @@ impl Intent {
                 replace: false,
                 probe: None,
             },
-            image: image.clone(),
+            origin,
             warm_up: course.warm_up,
             detach: course.detach,
             followed: Vec::new(),

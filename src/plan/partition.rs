@@ -18,7 +18,7 @@ impl TryFrom<&PartitionArgs> for Intent {
             kill_connections: args.kill_connections,
             new_only: args.new_only,
         });
-        let mut intent = Self::new(fault, traffic, &args.course, &args.agent.image);
+        let mut intent = Self::new(fault, traffic, &args.course, args.agent.origin());
         intent.plan.replace = args.traffic.replace;
         intent.plan.probe.clone_from(&args.probe);
         intent.followed = followed(&args.traffic);

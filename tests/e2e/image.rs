@@ -1,13 +1,11 @@
 //! `image`: for nodes that no registry serves.
 
-use std::{env, path::PathBuf};
-
 use libtest_mimic::Failed;
 use serde_json::json;
 
 use crate::{
     check,
-    lab::{Lab, text},
+    lab::{self, Lab, text},
 };
 
 /// The containerd of the guest.
@@ -16,16 +14,7 @@ const SOCKET: &str = "/run/lab/containerd.sock";
 const MACHINE: &str = "/run/machine";
 
 pub fn is_loaded_into_containerd_and_runs(lab: &Lab) -> Result<(), Failed> {
-    // `scripts/lab images` has made it.
-    let agent = env::var_os("POD_CHAOS_AGENT").map_or_else(
-        || {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!(
-                "target/{}-unknown-linux-musl/agent/pod-chaos-agent",
-                env::consts::ARCH
-            ))
-        },
-        PathBuf::from,
-    );
+    let agent = lab::agent_file();
     let name = format!("localhost/loaded-by-a-test:{}", std::process::id());
     let output = lab.node(&[
         &format!("{MACHINE}{}", env!("CARGO_BIN_EXE_kubectl-pod_chaos")),

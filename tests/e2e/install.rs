@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, text, wait_for},
+    lab::{Lab, agent_file, text, wait_for},
 };
 
 pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
@@ -84,5 +84,40 @@ pub fn asks_for_the_least(lab: &Lab) -> Result<(), Failed> {
     check!(resident <= 2048, "the waiting agent takes {resident} KiB");
     let spec: Value = pod.read()?["spec"]["ephemeralContainers"][0].clone();
     check!(spec.get("targetContainerName").is_none(), "{spec}");
+    Ok(())
+}
+
+/// As where no image of ours is admitted: the container is of the pod's own, which is not root.
+pub fn an_agent_is_streamed_into_an_image_of_the_pods_own(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let image = "localhost/shell:lab";
+    let user = json!({"runAsUser": 1000, "runAsGroup": 1000});
+    let app = json!({"name": "app", "image": image, "imagePullPolicy": "IfNotPresent",
+                     "command": ["sleep", "3600"], "securityContext": user});
+    space.create("app", &json!({"spec": {"containers": [app]}}))?;
+    let pod = space.running("app")?;
+    let how = format!("stream={}", agent_file().display());
+    let run = |line: &str| -> Result<(), Failed> {
+        let words: Vec<_> = line.split(' ').chain(["-p", "app", "--bootstrap", &how]).collect();
+        let output = space.plugin(&words);
+        check!(output.status.success(), "{line}: {}", text(&output));
+        Ok(())
+    };
+    run("disrupt -d 200 -r 60 --detach")?;
+    check!(pod.ping()? > 190.0, "not in force");
+    // Another one, that is who the container is, and may do nothing else.
+    run("pause -r 0.5")?;
+    let read = pod.read()?;
+    let agents = read["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+    check!(agents.len() == 2 && agents.iter().all(|it| it["image"] == image), "{agents:?}");
+    for agent in pod.ephemeral()? {
+        // Nothing is left of the shell that has waited for it.
+        let line = lab.node(&["cat", &format!("/proc/{}/cmdline", pod.pid(&agent)?)]);
+        check!(line.stdout == b"/tmp/pod-chaos-agent\0wait\0", "{}", text(&line));
+    }
+    let output = space.plugin(&["uninstall", "-p", "app"]);
+    check!(output.status.success(), "{}", text(&output));
+    check!(text(&output).matches(" exits").count() == 2, "{}", text(&output));
+    check!(pod.ping()? < 150.0, "the fault was not ended");
     Ok(())
 }

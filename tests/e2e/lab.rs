@@ -31,6 +31,19 @@ macro_rules! check {
     };
 }
 
+/// The agent as it is shipped: `scripts/lab images` has made it.
+pub fn agent_file() -> PathBuf {
+    std::env::var_os("POD_CHAOS_AGENT").map_or_else(
+        || {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!(
+                "target/{}-unknown-linux-musl/agent/pod-chaos-agent",
+                std::env::consts::ARCH
+            ))
+        },
+        PathBuf::from,
+    )
+}
+
 /// Where a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node {

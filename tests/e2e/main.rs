@@ -52,6 +52,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     on!(Native install::says_what_it_did_and_that_it_is_there),
     on!(Native install::replaces_a_dead_agent),
     on!(Native install::uninstall_lets_the_agent_exit),
+    on!(Native install::an_agent_is_streamed_into_an_image_of_the_pods_own),
     on!(Native install::asks_for_the_least),
     on!(Native admission::pod_security_lets_in_what_the_table_says),
     on!(Native admission::a_policy_lets_in_agents_and_nothing_else),

@@ -8,7 +8,9 @@ use tempfile::NamedTempFile;
 use crate::{
     fake_api::{Agent, FakeApi, Scenario, pod},
     faults::{WARM, good},
-    plugin_with, seen,
+    plugin_with,
+    processes::{goes_through, pod_of},
+    seen,
 };
 
 /// A kubeconfig with a context for each of these.
@@ -212,6 +214,80 @@ fn what_says_where_one_cluster_is_does_not_fit_several() {
     let output = run(apis, "install -p web --context north");
     assert!(seen(&output).contains("(context north)"), "{}", seen(&output));
     assert_eq!(west.changes(), [""; 0]);
+}
+
+/// `fail --by image` starts it in the cluster that it is for, which is one.
+#[test]
+fn what_runs_in_a_cluster_is_about_that_cluster() {
+    let [west, east] = both(with_agent(), with_agent());
+    let line = "restore --pod web --uid 1 --fault 0000000a";
+    let output = run([("west", &west), ("east", &east)], line);
+    assert_eq!(output.status.code(), Some(2), "{}", seen(&output));
+    assert!(seen(&output).contains("works on the one cluster"), "{}", seen(&output));
+    assert_eq!([west.requests(), east.requests()].concat(), [""; 0]);
+}
+
+#[test]
+fn a_matrix_stays_in_the_context_of_the_container_that_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (list, to) = (folder.path().join("faults.yaml"), folder.path().join("to"));
+    std::fs::write(&list, "- each: [open]\n  with: [{error: EIO}]").unwrap();
+    let line = format!(
+        "syscall matrix --pods ^web$ --every 50ms --duration 300ms --baseline 300ms --faults {} --to {}",
+        list.display(),
+        to.display()
+    );
+    let web = || pod_of(&json!([{"name": "web", "image": "x"}]));
+    let serve = |pod| {
+        let agent = Agent::Says(goes_through);
+        FakeApi::serve(Scenario { pod: Some(pod), agent, ..Scenario::default() })
+    };
+    let (west, east) = (serve(pod(&json!({"metadata": {"name": "db"}}))), serve(web()));
+    let output = run([("west", &west), ("east", &east)], &line);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!((west.added().len(), west.agent_heard().len()), (0, 0));
+    let state = std::fs::read_to_string(to.join("state.json")).unwrap();
+    assert!(state.contains("east/default/web/web"), "{state}");
+    let rows = std::fs::read_to_string(to.join("metrics.csv")).unwrap();
+    assert!(rows.lines().any(|row| row.contains("during")), "{rows}");
+    // Of two that are found neither is gone through.
+    let west = serve(web());
+    let output = run([("west", &west), ("east", &east)], &line);
+    assert_eq!(output.status.code(), Some(3), "{}", seen(&output));
+    let why = "one container at a time, and these are 2";
+    assert!(seen(&output).contains(why), "{}", seen(&output));
+}
+
+#[test]
+fn contexts_before_the_command_and_behind_it_are_all_meant() {
+    for (before, behind) in
+        [("west", "east"), ("west east", ""), ("", "west east"), ("west east", "east")]
+    {
+        let [west, east] = both(with_agent(), with_agent());
+        let config = kubeconfig([("west", &west), ("east", &east)]);
+        let named = |contexts: &str| {
+            let words = contexts.split_whitespace().map(str::to_owned);
+            words.flat_map(|context| ["--context".to_owned(), context]).collect::<Vec<_>>()
+        };
+        let mut command = plugin_with(config.path());
+        command.args(named(before)).args(["-q", "status", "-p", "web", "-o", "json"]);
+        let output = command.args(named(behind)).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let faults = document["faults"].as_array().unwrap();
+        let contexts: Vec<_> = faults.iter().map(|fault| &fault["context"]).collect();
+        assert_eq!(contexts, ["west", "east"], "{before}, {behind}: {}", seen(&output));
+    }
+    // The same of groups, who can only be asked for together.
+    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..with_agent() });
+    let groups = "--as jane --as-group a status -p web --as-group b".split_whitespace();
+    let output = plugin_with(&api.kubeconfig).args(groups).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.groups(), ["a", "b"].map(str::to_owned).into());
+    for line in ["--as-group a status", "status --as-group a", "status --as-uid 7"] {
+        let output = plugin_with(&api.kubeconfig).args(line.split(' ')).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", seen(&output));
+        assert!(seen(&output).contains("--as names, which is missing"), "{}", seen(&output));
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn every_example_is_understood() {
         "observe.md",
         "pods.md",
         "selection.md",
+        "permissions.md",
         "getting-started.md",
         "troubleshooting.md",
     ];

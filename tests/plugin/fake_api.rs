@@ -30,6 +30,9 @@ use tokio_tungstenite::{
 /// A line from an agent, sent after that many milliseconds; `None` ends the stream.
 pub type Line = (u64, Option<protocol::Event>);
 
+/// What becomes of what an agent says on its way out.
+pub type Accent = fn(Value) -> Value;
+
 /// What an agent answers to a request.
 pub type Says = fn(&protocol::Request) -> Vec<Line>;
 
@@ -65,12 +68,16 @@ pub struct Scenario {
     pub agent: Agent,
     /// The protocol that it says it speaks.
     pub agent_protocol: u16,
+    /// How it says what it says, if it is of another version.
+    pub agent_accent: Accent,
     /// Whether the container's user may not start the agent's own file there.
     pub foreign_user: bool,
     /// Whether the server forgets the container it was given.
     pub drops_containers: bool,
     /// An answer to what is not a dry run, in place of the patched pod.
     pub patch_error: Option<(u16, Value)>,
+    /// What a shell in a container says first: what the node is, or why it cannot go on.
+    pub shell: &'static str,
     /// How long a new agent takes until it can be reached.
     pub starts_in: Duration,
     /// How many writes that name the version of a pod come too late.
@@ -94,9 +101,11 @@ impl Default for Scenario {
             events: Vec::new(),
             agent: Agent::Says(|_| Vec::new()),
             agent_protocol: protocol::PROTOCOL,
+            agent_accent: |line| line,
             foreign_user: false,
             drops_containers: false,
             patch_error: None,
+            shell: "x86_64",
             starts_in: Duration::ZERO,
             conflicts: 0,
             has_clock: true,
@@ -159,6 +168,8 @@ struct State {
     scenario: Scenario,
     /// `METHOD path?query` of all requests so far.
     requests: Vec<String>,
+    /// Groups that requests were made in the name of.
+    groups: BTreeSet<String>,
     /// What was asked for leave, as `list endpointslices.discovery.k8s.io`.
     asked: BTreeSet<String>,
     /// Containers that were really added.
@@ -173,6 +184,8 @@ struct State {
     agent_log: Vec<(String, String)>,
     /// Jobs, accounts, roles and bindings that were made.
     made: Vec<Value>,
+    /// Files that shells have taken.
+    delivered: Vec<Vec<u8>>,
 }
 
 impl State {
@@ -220,6 +233,7 @@ impl FakeApi {
         let state = Arc::new(Mutex::new(State {
             scenario,
             requests: Vec::new(),
+            groups: BTreeSet::new(),
             asked: BTreeSet::new(),
             added: Vec::new(),
             added_at: None,
@@ -227,6 +241,7 @@ impl FakeApi {
             left: Vec::new(),
             agent_log: Vec::new(),
             made: Vec::new(),
+            delivered: Vec::new(),
         }));
         let (tell, told) = mpsc::channel();
         let shared = Arc::clone(&state);
@@ -278,6 +293,11 @@ impl FakeApi {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// Groups that requests were made in the name of.
+    pub fn groups(&self) -> BTreeSet<String> {
+        self.state.lock().unwrap().groups.clone()
+    }
+
     /// What the plugin asked leave for, as `list endpointslices.discovery.k8s.io`.
     pub fn asked(&self) -> BTreeSet<String> {
         self.state.lock().unwrap().asked.clone()
@@ -301,6 +321,11 @@ impl FakeApi {
     /// Jobs, accounts, roles and bindings that were made, as they are now.
     pub fn made(&self) -> Vec<Value> {
         self.state.lock().unwrap().made.clone()
+    }
+
+    /// Files that shells have taken.
+    pub fn delivered(&self) -> Vec<Vec<u8>> {
+        self.state.lock().unwrap().delivered.clone()
     }
 
     /// The pod called `web`, as it is now.
@@ -336,6 +361,8 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     {
         let mut state = state.lock().unwrap();
         state.requests.push(format!("{method} {uri}"));
+        let groups = request.headers().get_all("impersonate-group").iter();
+        state.groups.extend(groups.filter_map(|group| Some(group.to_str().ok()?.to_owned())));
         let (cut, left) = &mut state.scenario.cuts;
         if *cut == method && *left > 0 {
             *left -= 1;
@@ -575,16 +602,20 @@ fn push(pod: &mut Value, part: &str, list: &str, item: Value) {
 
 /// WebSocket protocol `v5.channel.k8s.io`: the first byte of a message is the channel.
 fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
-    let (agent, protocol, forbidden) = {
+    let (agent, protocol, accent, forbidden) = {
         let state = state.lock().unwrap();
-        let forbidden = state.scenario.forbidden.contains(&"create pods/exec");
-        (state.scenario.agent.clone(), state.scenario.agent_protocol, forbidden)
+        let Scenario { agent, agent_protocol, agent_accent, forbidden, .. } = &state.scenario;
+        let forbidden = forbidden.contains(&"create pods/exec");
+        (agent.clone(), *agent_protocol, *agent_accent, forbidden)
     };
     if forbidden {
         let why = "pods \"web\" is forbidden: User \"me\" cannot create resource \"pods/exec\" in \
                    API group \"\" in the namespace \"default\"";
         return json_answer(403, &status(403, "Forbidden", why));
     }
+    let query = request.uri().query().unwrap_or_default();
+    let (is_shell, is_streamed) =
+        (query.contains("command=sh&"), query.contains("command=%2Ftmp%2Fpod-chaos-agent"));
     let own_file = request.uri().query().unwrap_or_default().contains("command=%2Fproc%2F7%2Fexe");
     let refused = own_file && state.lock().unwrap().scenario.foreign_user;
     let starting = {
@@ -605,9 +636,18 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
         let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
         let mut stream =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        if refused {
-            let why = "OCI runtime exec failed: exec failed: unable to start container process: exec: \
-                       \"/proc/7/exe\": stat /proc/7/exe: permission denied: unknown";
+        if is_shell {
+            let _ = take(stream, &state).await;
+            return;
+        }
+        let missing = is_streamed && state.lock().unwrap().delivered.is_empty();
+        if refused || missing {
+            let why = if missing {
+                "exec: \"/tmp/pod-chaos-agent\": stat /tmp/pod-chaos-agent: no such file"
+            } else {
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: \
+                 \"/proc/7/exe\": stat /proc/7/exe: permission denied: unknown"
+            };
             let mut last = vec![3];
             last.extend(status(500, "InternalError", why).to_string().into_bytes());
             let _ = stream.send(tungstenite::Message::binary(last)).await;
@@ -615,7 +655,7 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
             return;
         }
         // The plugin hanging up is part of the play.
-        let _ = play(stream, &state, &name, protocol, says).await;
+        let _ = play(stream, &state, &name, (protocol, accent), says).await;
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -627,11 +667,41 @@ fn exec(state: &Arc<Mutex<State>>, mut request: Request<Incoming>) -> Answer {
         .unwrap()
 }
 
+/// A shell that takes a file, whose size comes first.
+async fn take<S>(
+    mut stream: WebSocketStream<S>,
+    state: &Mutex<State>,
+) -> Result<(), tungstenite::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let says = |text: &str| tungstenite::Message::binary(format!("\u{1}{text}\n").into_bytes());
+    let first = state.lock().unwrap().scenario.shell;
+    stream.send(says(first)).await?;
+    if !["x86_64", "aarch64"].contains(&first) {
+        return stream.close(None).await;
+    }
+    let mut heard = Vec::new();
+    while let Some(message) = stream.next().await {
+        let data = message?.into_data();
+        heard.extend_from_slice(data.get(1..).unwrap_or_default());
+        let Some(end) = heard.iter().position(|byte| *byte == b'\n') else { continue };
+        let size: usize = std::str::from_utf8(&heard[..end]).unwrap().parse().unwrap();
+        let file = &heard[end + 1..];
+        if file.len() == size {
+            state.lock().unwrap().delivered.push(file.to_vec());
+            stream.send(says("taken")).await?;
+            return stream.close(None).await;
+        }
+    }
+    Ok(())
+}
+
 async fn play<S>(
     mut stream: WebSocketStream<S>,
     state: &Mutex<State>,
     name: &str,
-    protocol: u16,
+    (protocol, accent): (u16, Accent),
     says: Says,
 ) -> Result<(), tungstenite::Error>
 where
@@ -639,7 +709,7 @@ where
 {
     let line = |event: &protocol::Event| {
         let mut bytes = vec![1];
-        bytes.extend(serde_json::to_vec(event).unwrap());
+        bytes.extend(accent(serde_json::to_value(event).unwrap()).to_string().into_bytes());
         bytes.push(b'\n');
         tungstenite::Message::binary(bytes)
     };

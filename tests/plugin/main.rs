@@ -3,6 +3,7 @@
 //! What needs a real kubelet is in `tests/e2e`.
 
 mod audit;
+mod bootstrap;
 #[cfg(unix)]
 mod completion;
 mod contexts;
@@ -14,6 +15,7 @@ mod fake_api;
 mod faults;
 mod followed;
 mod help;
+mod https;
 #[cfg(unix)]
 mod image;
 #[cfg(unix)]
@@ -25,6 +27,7 @@ mod processes;
 mod rbac;
 mod refusals;
 mod safety;
+mod skew;
 #[cfg(unix)]
 mod swap;
 mod version;

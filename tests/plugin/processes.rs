@@ -33,7 +33,7 @@ pub fn pod_of(containers: &Value) -> Value {
 }
 
 /// An agent that does as it is told.
-fn good(request: &Request) -> Vec<Line> {
+pub fn good(request: &Request) -> Vec<Line> {
     let Request::Disturb { plan } = request else {
         return vec![
             (0, Some(Event::Status { faults: Vec::new(), processes: Vec::new() })),
@@ -458,7 +458,7 @@ fn a_url_is_asked_meanwhile_and_its_silence_is_told() {
 }
 
 /// An agent that observes for a while, and whose faults end soon.
-fn goes_through(request: &Request) -> Vec<Line> {
+pub fn goes_through(request: &Request) -> Vec<Line> {
     let Request::Observe { .. } = request else { return good(request) };
     let metrics = Metrics::default;
     (0..200).map(|_| (50, Some(Event::Observed { metrics: metrics() }))).collect()

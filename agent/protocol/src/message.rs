@@ -10,9 +10,9 @@ use crate::{
     ProcessStatus, Processes, SignalPlan, Traffic,
 };
 
-/// A line from the plugin.
+/// A line from the plugin. An agent refuses a field that it does not know: what it leaves out might matter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Request {
     /// Put this fault in force and stay until it has ended. Answers: [`Event::Probed`],
@@ -66,16 +66,17 @@ pub enum Request {
         /// All of its endpoints, none of them if there are none any more.
         endpoints: Vec<Endpoint>,
     },
-    /// As [`Request::Revert`] of everything; then the waiting agent exits, and its container with it.
+    /// As [`Request::Revert`] of everything; then the waiting agent exits, and its container with it. The same in all
+    /// protocols.
     Stop,
 }
 
-/// A line from the agent.
+/// A line from the agent. A plugin passes over fields that it does not know, and over events of a kind that it does not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// The first line, always.
+    /// The first line, always, with these fields in all protocols.
     Hello {
         /// [`crate::PROTOCOL`] of the agent.
         protocol: u16,
@@ -245,6 +246,9 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// What only a later version says. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A time, seen from a fault.
@@ -339,6 +343,9 @@ pub enum Backend {
     /// An nf_tables netdev egress chain hands the traffic to the agent, which does what netem would: for
     /// kernels without it. It lasts as long as the agent lives.
     Userspace,
+    /// As only a later version does it. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Backend {
@@ -362,6 +369,7 @@ impl fmt::Display for Backend {
             Self::InetReject => "an nf_tables inet reject",
             Self::Prio => "netem in a queue of the interface itself",
             Self::Userspace => "the agent itself, behind an nf_tables egress hook",
+            Self::Unknown => "a way that this version does not know",
         })
     }
 }
@@ -383,6 +391,9 @@ pub enum Ending {
     Gone,
     /// The end of the agent that did it.
     Agent,
+    /// What only a later version knows. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Ending {
@@ -394,6 +405,7 @@ impl fmt::Display for Ending {
             Self::Deadline => "its deadline",
             Self::Gone => "the end of its processes",
             Self::Agent => "the end of its agent",
+            Self::Unknown => "what this version does not know",
         })
     }
 }
@@ -432,6 +444,9 @@ pub enum FailureKind {
     Kernel,
     /// As `Kernel`, and not everything could be undone.
     NotClean,
+    /// What only a later version tells apart. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 impl FailureKind {

@@ -19,7 +19,7 @@ pub struct CpuBurn {
 
 /// An amount of processor time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CpuLoad {
     /// So many threads that never pause.
     Workers(NonZeroU16),
