@@ -4,4 +4,5 @@
 
 pub mod alarm;
 pub mod packet;
+pub mod pidfd;
 pub mod ptrace;

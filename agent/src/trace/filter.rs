@@ -3,8 +3,11 @@
 use std::{
     fs::{self, File},
     hash::{BuildHasher, RandomState},
-    io::IoSliceMut,
-    os::unix::{ffi::OsStringExt as _, fs::FileExt as _},
+    io::{ErrorKind, IoSliceMut},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{ffi::OsStringExt as _, fs::FileExt as _},
+    },
 };
 
 use nix::{
@@ -16,7 +19,7 @@ use pod_chaos_protocol::{
     Architecture, Call, Chosen, FileArgument, PathPattern, Percentage, SyscallFault, When,
 };
 
-use crate::emulate::dice::Dice;
+use crate::{emulate::dice::Dice, processes::field, sys::pidfd};
 
 /// What 64-bit programs go by here.
 #[cfg(target_arch = "x86_64")]
@@ -190,12 +193,29 @@ fn read_memory(thread: Pid, address: u64, into: &mut [u8]) -> Option<usize> {
 
 /// The path of a file that a thread has open, or of the directory where it is.
 fn open_file(thread: Pid, descriptor: i32) -> Option<Vec<u8>> {
-    let link = match descriptor {
-        WORKING_DIRECTORY => format!("/proc/{thread}/cwd"),
-        0.. => format!("/proc/{thread}/fd/{descriptor}"),
+    let path = match descriptor {
+        WORKING_DIRECTORY => fs::read_link(format!("/proc/{thread}/cwd")),
+        0.. => match fs::read_link(format!("/proc/{thread}/fd/{descriptor}")) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let file = borrowed(thread, descriptor)?;
+                fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            }
+            path => path,
+        },
         _ => return None,
     };
-    Some(fs::read_link(link).ok()?.into_os_string().into_vec())
+    Some(path.ok()?.into_os_string().into_vec())
+}
+
+/// What a thread has open, as a descriptor of this process. For another user's, whose `/proc/PID/fd` is closed to one
+/// that may do no more than trace.
+fn borrowed(thread: Pid, descriptor: i32) -> Option<OwnedFd> {
+    let of = pidfd::thread(thread).or_else(|_| {
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let process = field(&status, "Tgid").and_then(|process| process.parse().ok());
+        pidfd::process(process.map_or(thread, Pid::from_raw))
+    });
+    pidfd::file(&of.ok()?, descriptor).ok()
 }
 
 /// Without `.`, `..` and double slashes.

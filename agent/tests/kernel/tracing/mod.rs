@@ -27,9 +27,11 @@ tests! {
         invocations_are_those_of_strace,
         paths_are_those_of_strace,
         signals_are_those_of_strace,
+        delays_are_those_of_strace,
         threads_and_children_are_those_of_strace;
     Python:
         descriptors_that_are_named_are_hit,
+        files_that_another_user_has_open_are_found_by_path,
         the_same_seed_hits_the_same_calls_of_a_program,
         a_delay_holds_up_one_thread_and_no_other,
         calls_are_counted,
@@ -54,8 +56,19 @@ struct Target {
 impl Target {
     /// Runs these lines of Python, and returns once they wait.
     fn new(lines: &str) -> Self {
+        Self::by(Command::new("/usr/bin/python3"), lines)
+    }
+
+    /// The same as a user and group other than root.
+    fn of_another_user(lines: &str) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=1234", "--regid=4321", "--clear-groups", "/usr/bin/python3"]);
+        Self::by(command, lines)
+    }
+
+    fn by(mut command: Command, lines: &str) -> Self {
         let program = format!("{}\n{lines}", include_str!("target.py"));
-        let mut child = Command::new("/usr/bin/python3")
+        let mut child = command
             .args(["-I", "-c", &program])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -127,8 +140,18 @@ struct Tracer {
 impl Tracer {
     /// The agent's, for this long.
     fn ours(target: &Target, fault: &Value, time: &str) -> Self {
-        let own = std::env::current_exe().unwrap();
-        let mut child = Command::new(own)
+        Self::by(Command::new(std::env::current_exe().unwrap()), target, fault, time)
+    }
+
+    /// The same with no capability but that of the agent.
+    fn with_little(target: &Target, fault: &Value, time: &str) -> Self {
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-all,+sys_ptrace").arg(std::env::current_exe().unwrap());
+        Self::by(command, target, fault, time)
+    }
+
+    fn by(mut command: Command, target: &Target, fault: &Value, time: &str) -> Self {
+        let mut child = command
             .args([role::NAME, &target.pid().to_string(), &fault.to_string(), time])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -280,6 +303,59 @@ say(f'{opened} {count}')";
     assert_same(lines, &fault, &["-e", "inject=openat:signal=USR1:when=3..5"]);
 }
 
+/// A thread writes three bytes into a pipe, and the second call is late: before the byte is there, or after it.
+fn delays_are_those_of_strace() {
+    let lines = "
+reader, writer = os.pipe()
+took_each = []
+def run():
+    for _ in range(3):
+        took_each.append(took(lambda: os.writev(writer, [b'x'])))
+thread = threading.Thread(target=run)
+turn()
+begun = time.monotonic()
+thread.start()
+for _ in range(2):
+    os.read(reader, 1)
+say((time.monotonic() - begun) * 1000)
+thread.join()
+say(took_each[1])";
+    let number = |target: &mut Target| target.line().parse::<f64>().unwrap();
+    // The longer one is not waited for.
+    for (kind, delay_ms) in [("enter", 250), ("exit", 20_000)] {
+        let least = f64::from(delay_ms);
+        let run = |mut target: Target, end: &mut dyn FnMut() -> u64| {
+            target.go();
+            let came = number(&mut target);
+            let is_late = match kind {
+                "enter" => came >= least && number(&mut target) >= least,
+                _ => came < least,
+            };
+            assert!(is_late, "{kind}: the byte came after {came} ms");
+            assert_eq!(end(), 1, "{kind}: calls that were late");
+        };
+
+        let target = Target::new(lines);
+        let key = format!("delay-{kind}");
+        let fault = json!({ "calls": ["writev"], key: format!("{delay_ms}ms"), "when": "2" });
+        let mut tracer = Some(Tracer::ours(&target, &fault, "1m"));
+        run(target, &mut || tracer.take().unwrap().end()["calls"][0]["hit"].as_u64().unwrap());
+
+        let target = Target::new(lines);
+        let name = format!("pod-chaos-test-{}-{kind}", std::process::id());
+        let log = std::env::temp_dir().join(name);
+        let inject = format!("inject=writev:delay_{kind}={delay_ms}000:when=2");
+        let options = ["-e", "trace=writev", "-e", &inject, "-o", log.to_str().unwrap()];
+        let mut tracer = Some(Tracer::strace(&target, &options));
+        run(target, &mut || {
+            drop(tracer.take());
+            let logged = fs::read_to_string(&log).unwrap();
+            fs::remove_file(&log).unwrap();
+            logged.matches("(DELAYED)").count() as u64
+        });
+    }
+}
+
 fn threads_and_children_are_those_of_strace() {
     let fault = json!({ "calls": ["openat"], "error": "EACCES", "paths": ["/etc/hosts"] });
     let strace = ["-P", "/etc/hosts", "-e", "inject=openat:error=EACCES"];
@@ -322,6 +398,23 @@ say(result(lambda: os.read(100, 1)) + ' ' + result(lambda: os.read(101, 1)))";
     let fault = json!({ "calls": ["%desc"], "error": "EIO", "descriptors": [100] });
     let tracer = Tracer::ours(&target, &fault, "1m");
     assert_eq!(target.next(), "EIO ok");
+    tracer.end();
+}
+
+fn files_that_another_user_has_open_are_found_by_path() {
+    // By another thread than the first, whose id is none of a process.
+    let lines = "
+one, other = os.open('/etc/hosts', os.O_RDONLY), os.open('/etc/passwd', os.O_RDONLY)
+directory = os.open('/etc', os.O_RDONLY)
+def reads():
+    return ' '.join([result(lambda: os.read(one, 1)), result(lambda: os.read(other, 1)),
+        result(opening('hosts', dir_fd=directory))])
+turn()
+say(in_threads(1, reads) + ' ' + reads())";
+    let mut target = Target::of_another_user(lines);
+    let fault = json!({ "calls": ["read", "openat"], "error": "EIO", "paths": ["/etc/hosts"] });
+    let tracer = Tracer::with_little(&target, &fault, "1m");
+    assert_eq!(target.next(), "EIO ok EIO EIO ok EIO");
     tracer.end();
 }
 
