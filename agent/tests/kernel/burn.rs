@@ -33,7 +33,7 @@ fn share(percent: &str, of: &str) -> Value {
 }
 
 /// Processor time of the container's control group, in seconds.
-fn used(container: &Container) -> f64 {
+pub fn used(container: &Container) -> f64 {
     for group in &container.groups {
         if let Ok(nanos) = fs::read_to_string(group.join("cpuacct.usage")) {
             return nanos.trim().parse::<f64>().unwrap() / 1e9;

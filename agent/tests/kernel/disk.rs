@@ -19,7 +19,7 @@ tests! {
 }
 
 /// With a file system of 32 MiB in `/mnt`.
-fn container() -> Container {
+pub fn container() -> Container {
     let container = Container::with("mount -t tmpfs -o size=32m none /mnt && exec sleep 1234");
     until("the file system", || (df(&container).1 == 32 << 20).then_some(()));
     container
@@ -36,7 +36,7 @@ fn fill(load: &Value) -> Value {
 }
 
 /// Where this machine sees the folder.
-fn folder(container: &Container) -> String {
+pub fn folder(container: &Container) -> String {
     format!("/proc/{}/root/mnt", container.pid)
 }
 

@@ -26,6 +26,8 @@ mod emulator;
 #[cfg(target_os = "linux")]
 mod ending;
 #[cfg(target_os = "linux")]
+mod held;
+#[cfg(target_os = "linux")]
 mod ingress;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -90,6 +92,7 @@ fn main() -> std::process::ExitCode {
         disk::tests(),
         emulator::tests(),
         ending::tests(),
+        held::tests(),
         ingress::tests(),
         memory::tests(),
         names::tests(),

@@ -40,7 +40,7 @@ fn limited() -> Container {
 }
 
 /// What its processes use, files that can be dropped left out.
-fn used(container: &Container) -> u64 {
+pub fn used(container: &Container) -> u64 {
     let all = container.read(&["memory.usage_in_bytes", "memory.current"]);
     let stat = container.read(&["memory.stat"]);
     let files = stat.lines().find_map(|line| {

@@ -365,6 +365,13 @@ impl Agent {
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}")))
     }
 
+    /// Speaks to it no more, and does not hear it.
+    pub fn hang_up(&mut self) {
+        drop(self.input.take());
+        // Who reads it ends at its next line, and closes the pipe.
+        self.lines = channel().1;
+    }
+
     pub fn hello(&mut self) {
         let hello = self.next();
         assert!(matches!(hello, Some(Event::Hello { protocol: 1, .. })), "{hello:?}");
