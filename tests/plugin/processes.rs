@@ -12,7 +12,7 @@ use std::{
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
     CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind,
-    FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, SignalName,
+    FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, RunTime, SignalName,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +114,30 @@ fn the_agent_joins_the_container_with_the_least_it_needs() {
         // The next fault of the kind finds it there.
         assert_eq!(pause(&api, &[]).status.code(), Some(0));
         assert_eq!(api.added().len(), 1);
+    }
+}
+
+#[test]
+fn a_dry_run_shows_what_the_agent_may_do() {
+    for (line, added) in [
+        ("pause -p web", json!(["SYS_PTRACE"])),
+        ("syscall -p web --call open --error EIO", json!(["SYS_PTRACE"])),
+        ("signal HUP -p web", json!(["KILL"])),
+        ("kill -p web", json!(["SYS_PTRACE", "KILL"])),
+        ("burn cpu -p web --workers 1", Value::Null),
+        ("fill disk -p web --path / --size 1Mi", Value::Null),
+    ] {
+        let api = serve(pod_of(&json!([{"name": "web", "image": "x"}])));
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(line.split(' ')).args(["--dry-run=client", "-o", "yaml"]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", seen(&output));
+        let patch = std::str::from_utf8(&output.stdout).unwrap().trim_start_matches("---\n");
+        let patch: Value = serde_saphyr::from_str(patch).unwrap();
+        let agent = &patch["spec"]["ephemeralContainers"][0];
+        assert_eq!(agent["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{line}");
+        assert_eq!(agent["securityContext"]["capabilities"]["add"], added, "{line}");
+        assert_eq!(api.changes(), [""; 0], "{line}");
     }
 }
 
@@ -258,7 +282,7 @@ fn pods_without_an_agent_of_the_network_need_none_to_be_clean() {
 }
 
 /// An agent that sends signals, of which nothing comes.
-fn sends(request: &Request) -> Vec<Line> {
+pub fn sends(request: &Request) -> Vec<Line> {
     let Request::Signal { plan } = request else { return good(request) };
     let signal = plan.signal.unwrap_or(SignalName::TERM);
     let disposition = Disposition::Handled;
@@ -288,6 +312,59 @@ fn a_container_that_does_not_end_is_a_failure() {
         api.added()[0]["securityContext"]["capabilities"]["add"],
         json!(["SYS_PTRACE", "KILL"])
     );
+}
+
+#[test]
+fn kills_go_on_across_restarts_with_an_agent_for_each() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(sends),
+        ..Scenario::default()
+    });
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["kill", "-p", "web", "--times", "3", "-o", "json"]);
+    let plugin = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let killed = || {
+        let heard = api.agent_heard().into_iter();
+        let runs = heard.filter_map(|request| match request {
+            Request::Signal { plan } => Some(plan.target.id.to_string()),
+            _ => None,
+        });
+        runs.collect::<Vec<_>>()
+    };
+    let runs = ["0123456789abcdef", "1111111111111111", "2222222222222222", "3333333333333333"];
+    for (count, next) in (1..).zip(&runs[1..]) {
+        wait_for("a signal", || killed().len() == count);
+        restart(&api, next);
+    }
+    let output = plugin.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(killed(), runs[..3]);
+    assert_eq!(api.added().len(), 3);
+    let told = String::from_utf8_lossy(&output.stdout);
+    let fates: Vec<Value> = told
+        .lines()
+        .filter(|line| line.contains(r#""event":"fate""#))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let number = |fate: &Value, key: &str| fate[key].as_i64();
+    let restarts: Vec<_> =
+        fates.iter().map(|it| (number(it, "exit-code"), number(it, "restarts-after"))).collect();
+    assert_eq!(restarts, [1, 2, 3].map(|count| (Some(137), Some(count))), "{told}");
+}
+
+#[test]
+fn a_limit_of_ephemeral_storage_is_told_of_before_a_disk_is_filled() {
+    let limits = json!({"limits": {"ephemeral-storage": "2Gi"}});
+    let api = serve(pod_of(&json!([{"name": "web", "image": "x", "resources": limits}])));
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["fill", "disk", "-p", "web", "--path", "/data", "--size", "1Gi", "-r", "1"]);
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    let warned =
+        told.find("container web may have 2Gi of ephemeral storage, and the kubelet evicts");
+    assert!(output.status.success() && warned.is_some(), "{}", seen(&output));
+    assert!(warned < told.find("agent"), "{told}");
 }
 
 #[test]
@@ -515,9 +592,86 @@ fn faults_are_gone_through_and_what_is_done_is_not_done_again() {
     }
 }
 
+/// The id of a container that was restarted.
+const SECOND: &str = "fedcba9876543210";
+
+/// The same, with faults that go on for a while unless they are reverted.
+fn goes_through_slowly(request: &Request) -> Vec<Line> {
+    match request {
+        Request::Disturb { .. } => {
+            let mut lines = good(request);
+            lines[2].0 = 900;
+            lines
+        }
+        Request::Revert { fault } => {
+            let (left, errors) = (Vec::new(), Vec::new());
+            let (fault, by) = (fault.expect("one fault"), Ending::Request);
+            let end =
+                Event::Ended { fault, by, ran_ms: 1, packets: None, calls: None, left, errors };
+            vec![(0, Some(end)), (0, None)]
+        }
+        request => goes_through(request),
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_list_goes_on_where_it_was() {
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(goes_through_slowly),
+        ..Scenario::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("faults.yaml");
+    fs::write(&file, "- each: [open, read]\n  with: [{error: EIO}]").unwrap();
+    let run = || {
+        let mut command = plugin_with(&api.kubeconfig);
+        command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
+        command.args(["--duration", "1s", "--baseline", "300ms", "--to"]);
+        command.arg(folder.path().join("to")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let plugin = run();
+    let is_hit = |request: &Request| matches!(request, Request::Disturb { .. });
+    wait_for("a fault", || api.agent_heard().iter().any(is_hit));
+    let pid = plugin.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = plugin.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", seen(&output));
+    assert!(seen(&output).contains("of 2 faults: the same command goes on"), "{}", seen(&output));
+    let output = run().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert!(seen(&output).contains("all 2 faults are done"), "{}", seen(&output));
+    let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
+    let mut phases: Vec<_> = csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
+    phases.dedup();
+    assert_eq!(phases, ["before", "during", "after"].repeat(2));
+}
+
+/// What the kubelet says when the container runs again, and has that id. Its agents have died with it.
+fn restart(api: &FakeApi, id: &str) {
+    let mut status = api.pod()["status"].clone();
+    for agent in status["ephemeralContainerStatuses"].as_array_mut().into_iter().flatten() {
+        agent["state"] = json!({"terminated": {"exitCode": 137}});
+    }
+    let one = &mut status["containerStatuses"][0];
+    one["lastState"] = json!({"terminated": {"exitCode": 137, "reason": "Error", "containerID": one["containerID"]}});
+    one["containerID"] = json!(format!("containerd://{id}"));
+    one["restartCount"] = json!(one["restartCount"].as_u64().unwrap() + 1);
+    api.meddle(&json!({ "status": status }));
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "no {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The first fault ends with its agent and without a word, as when the container does.
 fn loses_its_first_container(request: &Request) -> Vec<Line> {
-    const SECOND: &str = "fedcba9876543210";
     match request {
         Request::Disturb { plan } if plan.target.id.as_str() != SECOND => {
             let mut lines = good(request);
@@ -537,12 +691,24 @@ fn loses_its_first_container(request: &Request) -> Vec<Line> {
     }
 }
 
-#[test]
-fn a_restart_is_hit_again_for_the_rest_of_its_time() {
-    let containers = json!([{"name": "web", "image": "x"}]);
+/// The first fault fails, as when the container ends before it is in force.
+fn fails_in_its_first_container(request: &Request) -> Vec<Line> {
+    match request {
+        Request::Disturb { plan } if plan.target.id.as_str() != SECOND => {
+            let message = "no process of container web can be seen by the agent".to_owned();
+            let failure = Failure { kind: FailureKind::NotFound, message, hint: None };
+            vec![(0, Some(Event::Failed { failure })), (0, None)]
+        }
+        request => loses_its_first_container(request),
+    }
+}
+
+/// Goes through one fault, and has the container restart as soon as it is asked for, if it is to. Exit code and
+/// output, the containers for which it was asked for, and for how long.
+fn hit_again(says: Says, restarts: bool) -> (Output, Vec<(String, RunTime)>) {
     let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&containers)),
-        agent: Agent::Says(loses_its_first_container),
+        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
+        agent: Agent::Says(says),
         ..Scenario::default()
     });
     let folder = tempfile::tempdir().unwrap();
@@ -560,33 +726,44 @@ fn a_restart_is_hit_again_for_the_rest_of_its_time() {
         });
         plans.collect::<Vec<_>>()
     };
-    let start = Instant::now();
-    while disturbed().is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(30), "nothing was hit");
-        std::thread::sleep(Duration::from_millis(10));
+    wait_for("anything to be hit", || !disturbed().is_empty());
+    if restarts {
+        restart(&api, SECOND);
     }
-    // Its agents die with the container.
-    let pod = api.pod();
-    let statuses = pod["status"]["ephemeralContainerStatuses"].as_array().unwrap().iter();
-    let dead = statuses.map(|status| {
-        let mut dead = status.clone();
-        dead["state"] = json!({"terminated": {"exitCode": 137}});
-        dead
-    });
-    let mut status = pod_of(&containers)["status"].clone();
-    status["containerStatuses"][0]["containerID"] = json!("containerd://fedcba9876543210");
-    status["containerStatuses"][0]["restartCount"] = json!(1);
-    status["ephemeralContainerStatuses"] = dead.collect();
-    api.meddle(&json!({ "status": status }));
     let output = plugin.wait_with_output().unwrap();
+    if restarts {
+        let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
+        let mut phases: Vec<_> =
+            csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
+        phases.dedup();
+        assert_eq!(phases, ["before", "during", "after"], "{}", seen(&output));
+    }
+    (output, disturbed())
+}
+
+fn assert_hit_again(says: Says) {
+    let (output, disturbed) = hit_again(says, true);
     assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
-    let disturbed = disturbed();
     let (first, second) = (&disturbed[0], &disturbed[1]);
-    assert_eq!((first.0.as_str(), second.0.as_str()), ("0123456789abcdef", "fedcba9876543210"));
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("0123456789abcdef", SECOND));
     assert!(second.1 < first.1, "{disturbed:?}");
-    let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
-    let mut phases: Vec<_> = csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
-    phases.dedup();
-    assert_eq!(phases, ["before", "during", "after"]);
     assert!(seen(&output).contains("lost sight of container web"), "{}", seen(&output));
+}
+
+#[test]
+fn a_restart_is_hit_again_for_the_rest_of_its_time() {
+    assert_hit_again(loses_its_first_container);
+}
+
+#[test]
+fn what_fails_because_of_a_restart_is_begun_again() {
+    assert_hit_again(fails_in_its_first_container);
+}
+
+#[test]
+fn what_fails_without_a_restart_is_a_failure() {
+    let (output, disturbed) = hit_again(fails_in_its_first_container, false);
+    assert_eq!(output.status.code(), Some(3), "{}", seen(&output));
+    assert!(seen(&output).contains("no process of container web can be seen"), "{}", seen(&output));
+    assert_eq!(disturbed.len(), 1, "{disturbed:?}");
 }

@@ -109,17 +109,50 @@ fn the_job_puts_the_images_back_at_the_deadline() {
 #[test]
 fn it_holds_when_the_command_is_killed() {
     let api = serve(Scenario::default());
-    let (mut command, job) = begin(&api, "fail -p web --by image -r 2");
-    command.kill().unwrap();
-    command.wait().unwrap();
+    let (command, job) = begin(&api, "fail -p web --by image -r 2");
+    kill(command);
     assert!(finish(job).status.success());
     is_clean(&api);
+}
+
+fn kill(mut process: Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+/// As when its node has been gone for a while.
+#[test]
+fn a_job_that_comes_back_after_the_deadline_puts_them_back_at_once() {
+    let api = serve(Scenario::default());
+    let (command, job) = begin(&api, "fail -p web --by image -r 2 --detach");
+    kill(job);
+    assert!(finish(command).status.success());
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_ne!(images(&api), OWN, "somebody has put them back");
+    assert!(finish(start_job(&api)).status.success());
+    is_clean(&api);
+}
+
+#[test]
+fn the_command_puts_them_back_when_the_job_is_late() {
+    let api = serve(Scenario::default());
+    let (command, job) = begin(&api, "fail -p web --by image -r 2 -o json");
+    kill(job);
+    let said = seen(&finish(command));
+    assert!(said.starts_with("exit: 0"), "{said}");
+    assert!(
+        said.contains("its Job is late: putting the images back")
+            && said.contains(r#""by":"client""#),
+        "{said}"
+    );
+    is_clean(&api);
+    assert_eq!(api.made(), [Value::Null; 0], "the job is left");
 }
 
 #[test]
 fn what_is_made_for_it_may_do_no_more_than_it_must() {
     let api = serve(Scenario::default());
-    let (command, mut job) = begin(&api, "fail -p web --by image -r 60 --detach");
+    let (command, job) = begin(&api, "fail -p web --by image -r 60 --detach");
     let said = seen(&finish(command));
     assert!(said.starts_with("exit: 0") && said.contains("detached: its Job ends it in"), "{said}");
     let made = api.made();
@@ -147,22 +180,20 @@ fn what_is_made_for_it_may_do_no_more_than_it_must() {
     assert_eq!(api.made(), [Value::Null; 0]);
     let nothing = seen(&plugin(&api, "revert -p web").output().unwrap());
     assert!(nothing.contains("clean: nothing to revert"), "{nothing}");
-    job.kill().unwrap();
-    job.wait().unwrap();
+    kill(job);
 }
 
 #[test]
 fn an_interrupt_puts_them_back_at_once() {
     let api = serve(Scenario::default());
-    let (command, mut job) = begin(&api, "fail -p web --by image -r 60");
+    let (command, job) = begin(&api, "fail -p web --by image -r 60");
     let killed = Command::new("kill").args(["-INT", &command.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = finish(command);
     assert_eq!(output.status.code(), Some(130), "{}", seen(&output));
     is_clean(&api);
     assert_eq!(api.made(), [Value::Null; 0]);
-    job.kill().unwrap();
-    job.wait().unwrap();
+    kill(job);
 }
 
 #[test]

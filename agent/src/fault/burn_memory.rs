@@ -369,6 +369,20 @@ mod tests {
     }
 
     #[test]
+    fn a_ramp_is_climbed_evenly() {
+        let mut held = holding(MemoryLoad::Size("80Mi".parse().unwrap()), 1000 * MIB, 0);
+        held.burn.ramp = Some("1m".parse().unwrap());
+        let at_first = held.aim(0, false);
+        held.start_ms = clock::now_ms() - 15_000;
+        let after_a_quarter = held.aim(0, false);
+        held.burn.ramp = Some("1s".parse().unwrap());
+        let in_the_end = held.aim(0, false);
+        assert!(at_first < 2 * MIB, "{at_first}");
+        assert!(after_a_quarter.abs_diff(20 * MIB) < 2 * MIB, "{after_a_quarter}");
+        assert_eq!(in_the_end, 80 * MIB);
+    }
+
+    #[test]
     fn gives_way_to_the_node() {
         let node = Node::parse("MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:     300 kB\n");
         assert_eq!((node.spare() >> 10, node.share(100 << 10) >> 10), (200, 350));
