@@ -1,15 +1,25 @@
 //! What the pages tell people to type.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+    thread,
+};
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{Ending, Fault, Request};
+use serde_json::json;
+use tempfile::TempDir;
 
 use crate::{
     fake_api::{Agent, FakeApi, Scenario},
     faults::{WARM, ended, good, in_force},
     image::agent,
     krew::release,
+    processes::{pod_of, sends},
+    seen,
 };
 
 /// The lines of the fenced `sh` blocks of a page.
@@ -30,8 +40,8 @@ fn lines(page: &str) -> Vec<String> {
     lines
 }
 
-#[test]
-fn every_example_is_understood() {
+/// A folder with a kubectl that runs the plugin, and with tools of others that do nothing.
+fn tools() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
     let kubectl = format!("#!/bin/sh\n[ $1 = pod-chaos ] || exit 0\nshift\nexec {plugin} \"$@\"\n");
@@ -39,7 +49,25 @@ fn every_example_is_understood() {
     for tool in ["kind", "minikube", "aws", "skopeo"] {
         program(&folder.path().join(tool), "#!/bin/sh\n");
     }
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    folder
+}
+
+/// Types a line, with that kubeconfig.
+fn typed(line: &str, tools: &TempDir, kubeconfig: &Path) -> Output {
+    let path = format!("{}:/usr/bin:/bin", tools.path().display());
+    Command::new("sh")
+        .args(["-c", line])
+        .current_dir(tools.path())
+        .env_clear()
+        .envs([("PATH", path.as_str()), ("HOME", "/nonexistent")])
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn every_example_is_understood() {
+    let tools = tools();
     let pages = [
         "network.md",
         "targets.md",
@@ -53,13 +81,7 @@ fn every_example_is_understood() {
         "troubleshooting.md",
     ];
     for line in pages.map(lines).concat() {
-        let output = Command::new("sh")
-            .args(["-c", &line])
-            .current_dir(folder.path())
-            .env_clear()
-            .envs([("PATH", path.as_str()), ("HOME", "/nonexistent")])
-            .output()
-            .unwrap();
+        let output = typed(&line, &tools, Path::new("/nonexistent"));
         let errors = String::from_utf8_lossy(&output.stderr);
         // It gets as far as to look for a cluster, or for agents: tests are built without.
         let understood = if line.starts_with("kubectl pod-chaos") {
@@ -74,10 +96,7 @@ fn every_example_is_understood() {
 /// What the agent is asked for by each example; a test against the kernel does it (`agent/tests/kernel/options.rs`).
 #[test]
 fn every_example_of_a_worse_network_is_a_plan() {
-    let folder = tempfile::tempdir().unwrap();
-    let plugin = env!("CARGO_BIN_EXE_kubectl-pod_chaos");
-    program(&folder.path().join("kubectl"), &format!("#!/bin/sh\nshift\nexec {plugin} \"$@\"\n"));
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let tools = tools();
     let mut plans = Vec::new();
     for line in lines("network.md") {
         let says = |request: &Request| match request {
@@ -90,15 +109,8 @@ fn every_example_of_a_worse_network_is_a_plan() {
         let scenario =
             Scenario { pod: Some(WARM()), agent: Agent::Says(says), ..Scenario::default() };
         let api = FakeApi::serve(scenario);
-        let output = Command::new("sh")
-            .args(["-c", &line])
-            .current_dir(folder.path())
-            .env_clear()
-            .env("PATH", &path)
-            .env("KUBECONFIG", &api.kubeconfig)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{line}: {}", crate::seen(&output));
+        let output = typed(&line, &tools, &api.kubeconfig);
+        assert!(output.status.success(), "{line}: {}", seen(&output));
         match &api.agent_heard()[..] {
             [] => assert!(!line.starts_with("kubectl"), "{line}"),
             [Request::Apply { plan }] => {
@@ -109,6 +121,51 @@ fn every_example_of_a_worse_network_is_a_plan() {
         }
     }
     assert_snapshot!(plans.join("\n"));
+}
+
+/// What an agent is asked for by a line, which has to go well.
+fn asked(line: &str, tools: &TempDir) -> String {
+    let limits = json!({"cpu": "500m", "memory": "1Gi"});
+    let container = json!({"name": "app", "image": "x", "resources": {"limits": limits}});
+    let api = FakeApi::serve(Scenario {
+        pod: Some(pod_of(&json!([container]))),
+        agent: Agent::Says(sends),
+        ..Scenario::default()
+    });
+    let output = typed(line, tools, &api.kubeconfig);
+    assert!(output.status.success(), "{line}: {}", seen(&output));
+    let asked = api.agent_heard().into_iter().filter_map(|request| match request {
+        Request::Disturb { plan } => {
+            Some((format!("{} for {}", plan.fault, plan.running_time), plan.target))
+        }
+        Request::Signal { plan } => {
+            let signal =
+                plan.signal.map_or_else(|| "the usual signal".to_owned(), |it| it.to_string());
+            Some((signal, plan.target))
+        }
+        _ => None,
+    });
+    let asked = asked.map(|(what, target)| {
+        let of = target.matching.map(|pattern| format!(", of `{pattern}`")).unwrap_or_default();
+        format!("{what}, in {}{of}", target.container)
+    });
+    format!("{line}\n    {}\n", asked.collect::<Vec<_>>().join("\n    "))
+}
+
+/// Nothing starts a container again here that was killed; and going through a list takes hours.
+#[test]
+fn every_example_of_processes_reaches_an_agent() {
+    let tools = tools();
+    let mut lines = ["process.md", "syscall.md"].map(lines).concat();
+    lines.retain(|line| {
+        let ends = line.contains(" kill ") && !line.contains("--process") || line.contains("--oom");
+        line.starts_with("kubectl pod-chaos") && !ends && !line.contains(" matrix ")
+    });
+    let asked = thread::scope(|scope| {
+        let all: Vec<_> = lines.iter().map(|line| scope.spawn(|| asked(line, &tools))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect::<String>()
+    });
+    assert_snapshot!(asked);
 }
 
 /// The text of all sources below a folder, with strings of several lines in one.

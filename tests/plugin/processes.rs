@@ -11,7 +11,7 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind,
+    CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind, FaultId,
     FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, RunTime, SignalName,
 };
 use serde_json::{Value, json};
@@ -30,6 +30,21 @@ pub fn pod_of(containers: &Value) -> Value {
     });
     let status: Vec<_> = status.collect();
     pod(&json!({"spec": {"containers": containers}, "status": {"containerStatuses": status}}))
+}
+
+/// The clean end of a fault.
+fn ended(fault: FaultId, by: Ending) -> Event {
+    Event::Ended {
+        fault,
+        by,
+        ran_ms: 1000,
+        packets: None,
+        delayed: None,
+        dropped: None,
+        calls: None,
+        left: Vec::new(),
+        errors: Vec::new(),
+    }
 }
 
 /// An agent that does as it is told.
@@ -53,23 +68,10 @@ pub fn good(request: &Request) -> Vec<Line> {
         age_ms: 0,
         remaining_ms: 1000,
     };
-    let (left, errors) = (Vec::new(), Vec::new());
-    let by = Ending::Deadline;
-    let end = Event::Ended {
-        fault: plan.id,
-        by,
-        ran_ms: 1000,
-        packets: None,
-        delayed: None,
-        dropped: None,
-        calls: None,
-        left,
-        errors,
-    };
     vec![
         (0, Some(Event::Found { processes: found.collect() })),
         (0, Some(Event::ProcessInForce { status })),
-        (100, Some(end)),
+        (100, Some(ended(plan.id, Ending::Deadline))),
         (0, None),
     ]
 }
@@ -604,11 +606,7 @@ fn goes_through_slowly(request: &Request) -> Vec<Line> {
             lines
         }
         Request::Revert { fault } => {
-            let (left, errors) = (Vec::new(), Vec::new());
-            let (fault, by) = (fault.expect("one fault"), Ending::Request);
-            let end =
-                Event::Ended { fault, by, ran_ms: 1, packets: None, calls: None, left, errors };
-            vec![(0, Some(end)), (0, None)]
+            vec![(0, Some(ended(fault.expect("one fault"), Ending::Request))), (0, None)]
         }
         request => goes_through(request),
     }
