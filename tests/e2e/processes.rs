@@ -286,6 +286,17 @@ pub fn processor_time_is_burnt_by_the_container(lab: &Lab) -> Result<(), Failed>
     let output = space.plugin(&["burn", "cpu", "-p", "hardened", "--workers", "1", "-r", "1"]);
     check!(output.status.success(), "{}", text(&output));
     check!(text(&output).contains("throttled for"), "{}", text(&output));
+
+    // It goes on without the plugin, to its deadline.
+    let main = limited.pid("app")?;
+    let args = ["burn", "cpu", "-p", "hardened", "--workers", "1", "-r", "3"];
+    let fault = space.start_with(&args, |line| line.contains("before:"))?;
+    let start = Instant::now();
+    fault.signal("KILL")?;
+    fault.finish()?;
+    wait_for("its end", Duration::from_secs(10), || inside(lab, &main, "true").stdout.is_empty())?;
+    // It had been in force for a moment when that was read.
+    check!(start.elapsed() >= Duration::from_secs(2), "over after {:?}", start.elapsed());
     Ok(())
 }
 
@@ -429,14 +440,18 @@ fn memory(lab: &Lab, pid: &str) -> Outcome<u64> {
     Ok(all.saturating_sub(files))
 }
 
-/// Kills the process of ours that is in the container of another.
-fn kill_inside(lab: &Lab, main: &str) -> Result<(), Failed> {
+/// Does something to the process of ours that is in the container of another, `$p`, and says which it was.
+fn inside(lab: &Lab, main: &str, action: &str) -> Output {
     let script = format!(
         "for p in $(pgrep -x pod-chaos-agent); do \
-           cmp -s /proc/$p/cgroup /proc/{main}/cgroup && kill -9 $p && echo $p; \
+           cmp -s /proc/$p/cgroup /proc/{main}/cgroup && {action} && echo $p; \
          done"
     );
-    let output = lab.node(&["sh", "-c", &script]);
+    lab.node(&["sh", "-c", &script])
+}
+
+fn kill_inside(lab: &Lab, main: &str) -> Result<(), Failed> {
+    let output = inside(lab, main, "kill -9 $p");
     check!(!output.stdout.is_empty(), "no process was found: {}", text(&output));
     Ok(())
 }
