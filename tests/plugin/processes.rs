@@ -11,8 +11,9 @@ use std::{
 
 use insta::assert_snapshot;
 use pod_chaos_protocol::{
-    CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind, FaultId,
-    FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, RunTime, SignalName,
+    CallCount, CallCounts, Carriage, CpuUsage, Disposition, Ending, Event, Failure, FailureKind,
+    FaultId, FaultState, Metrics, ProcessInfo, ProcessSignal, ProcessStatus, Request, RunTime,
+    SignalName,
 };
 use serde_json::{Value, json};
 
