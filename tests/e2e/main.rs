@@ -12,6 +12,7 @@ mod image;
 mod install;
 mod kinds;
 mod lab;
+mod machine;
 mod network;
 mod pods;
 mod processes;
@@ -68,6 +69,8 @@ const TESTS: &[(&str, Node, Test)] = &[
     on!(Guest deadline::detached_faults_end_and_are_cleared),
     on!(Guest image::is_loaded_into_containerd_and_runs),
     on!(Native kinds::every_kind_of_pod_works),
+    on!(Guest machine::the_guest_cannot_write_to_the_machines_files),
+    on!(Native machine::says_what_runs_and_what_it_said),
     on!(Guest status::reads_the_kernel_and_revert_ends_it),
     on!(Native status::many_faults_leave_nothing),
     on!(Native processes::a_pause_lasts_until_its_deadline),

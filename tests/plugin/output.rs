@@ -108,3 +108,43 @@ fn colours_are_for_terminals_and_can_be_left_out() {
     let piped = plugin().arg("--help").output().unwrap();
     assert!(!piped.stdout.contains(&0x1b));
 }
+
+fn warms_up_and_stays(request: &Request) -> Vec<Line> {
+    let end = ended(request, pod_chaos_protocol::Ending::Timer, &[]);
+    vec![in_force(request), (1000, Some(end)), (0, None)]
+}
+
+/// A bar that is drawn again and again, and goes at the end; where nobody looks, only lines.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_left_is_shown_on_a_terminal() {
+    let api = serve(warms_up_and_stays);
+    let line =
+        format!("{} disrupt -p web -d 100 -w 1 -r 1", env!("CARGO_BIN_EXE_kubectl-pod_chaos"));
+    let run = |on_terminal: bool| {
+        let mut command = std::process::Command::new(if on_terminal { "script" } else { "sh" });
+        if on_terminal {
+            command.args(["-qec", &line, "/dev/null"]);
+        } else {
+            command.args(["-c", &format!("{line} 2>&1")]);
+        }
+        let output = command
+            .env("KUBECONFIG", &api.kubeconfig)
+            .env("TERM", "xterm")
+            .env("COLUMNS", "80")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(true);
+    let (bars, last) = shown.rsplit_once("clean: ended").unwrap();
+    for part in ["1 s until the start", "delay 100ms on egress", "1 s left"] {
+        assert!(bars.contains(part), "{part}: {shown:?}");
+    }
+    assert!(!last.contains("left"), "{shown:?}");
+    let piped = run(false);
+    assert!(!piped.contains(['\x1b', '\r']), "{piped:?}");
+    assert!(piped.contains("pod/web waiting 1.0 s before the start\n"), "{piped:?}");
+    assert!(piped.contains("in force on eth0") && !piped.contains("s left"), "{piped:?}");
+}
