@@ -23,10 +23,11 @@ const SHELL: &str = "sh";
 const WAIT: &str = "trap 'exit 143' TERM; n=0; until [ -x \"$0\" ]; do \
                     n=$((n+1)); [ $n -le 600 ] || exit 124; sleep 0.1 || sleep 1; done; exec \"$0\" wait";
 /// Says what the node is, takes the size and the bytes of the file `$0`, and says when it is there. It has its name only
-/// when it is whole: neither is a part of it started, nor is one changed that runs.
-const TAKE: &str = "exec 2>&1; umask 022; uname -m && read -r size && mkdir -p \"${0%/*}\" && \
+/// when it is whole: neither is a part of it started, nor is one changed that runs. What goes wrong is said in the same
+/// place; the shell itself keeps its stderr open: a runtime ends the input of who closes it.
+const TAKE: &str = "{ umask 022; uname -m && read -r size && mkdir -p \"${0%/*}\" && \
                     head -c \"$size\" >\"$0.$$\" && [ \"$(wc -c <\"$0.$$\")\" -eq \"$size\" ] && \
-                    chmod 755 \"$0.$$\" && mv \"$0.$$\" \"$0\" && echo taken";
+                    chmod 755 \"$0.$$\" && mv \"$0.$$\" \"$0\" && echo taken; } 2>&1";
 /// How long it may be on its way.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -86,9 +87,10 @@ pub(super) async fn deliver(
         };
         // Who has gone may have said why.
         let sent = sent.await;
-        match stream.next().await {
-            Ok(word) if word == "taken" => Ok(()),
-            Ok(why) | Err(why) => Err(refused(&sent.err().map_or(why, |error| error.to_string()))),
+        match (stream.next().await, sent) {
+            (Ok(word), _) if word == "taken" => Ok(()),
+            (Ok(why), _) | (Err(why), Ok(())) => Err(refused(&why)),
+            (Err(_), Err(error)) => Err(refused(&error.to_string())),
         }
     };
     timeout(PATIENCE, take).await.map_err(|_| refused("no answer"))?
