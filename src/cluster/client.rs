@@ -9,6 +9,8 @@ use std::{
 };
 
 use futures::future::try_join_all;
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use k8s_openapi::{ByteString, api::core::v1::Pod};
 use kube::{
     Api, Client, Config,
@@ -299,7 +301,20 @@ async fn config(context: Option<&str>, args: &ConnectionArgs) -> Result<Config, 
         config.tls_server_name.clone_from(&args.tls_server_name);
     }
     config.accept_invalid_certs |= args.insecure_skip_tls_verify;
+    // What the kubeconfig says of a proxy holds. kube asks NO_PROXY about the proxy, and not about the server, and heeds
+    // the environment for those of a kubeconfig only.
+    let environment = proxy_of_environment();
+    if config.proxy_url.is_none() || config.proxy_url == environment {
+        let wanted = Matcher::from_env().intercept(&config.cluster_url).is_some();
+        config.proxy_url = environment.filter(|_| wanted);
+    }
     Ok(config)
+}
+
+/// The proxy for servers over TLS, as kubectl takes it from the environment.
+fn proxy_of_environment() -> Option<Uri> {
+    let named = ["HTTPS_PROXY", "https_proxy"].map(|name| std::env::var(name).ok());
+    named.into_iter().flatten().find(|proxy| !proxy.is_empty())?.parse().ok()
 }
 
 /// The certificates of a file in PEM form (RFC 7468), as DER.

@@ -277,17 +277,6 @@ fn contexts_before_the_command_and_behind_it_are_all_meant() {
         let contexts: Vec<_> = faults.iter().map(|fault| &fault["context"]).collect();
         assert_eq!(contexts, ["west", "east"], "{before}, {behind}: {}", seen(&output));
     }
-    // The same of groups, who can only be asked for together.
-    let api = FakeApi::serve(Scenario { agent: Agent::Says(good), ..with_agent() });
-    let groups = "--as jane --as-group a status -p web --as-group b".split_whitespace();
-    let output = plugin_with(&api.kubeconfig).args(groups).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
-    assert_eq!(api.groups(), ["a", "b"].map(str::to_owned).into());
-    for line in ["--as-group a status", "status --as-group a", "status --as-uid 7"] {
-        let output = plugin_with(&api.kubeconfig).args(line.split(' ')).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{line}: {}", seen(&output));
-        assert!(seen(&output).contains("--as names, which is missing"), "{}", seen(&output));
-    }
 }
 
 #[test]

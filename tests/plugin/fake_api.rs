@@ -27,6 +27,11 @@ use tokio_tungstenite::{
     tungstenite::{self, handshake::derive_accept_key, protocol::Role},
 };
 
+#[path = "tls.rs"]
+pub mod tls;
+
+use tls::{Stream, TlsAcceptor};
+
 /// A line from an agent, sent after that many milliseconds; `None` ends the stream.
 pub type Line = (u64, Option<protocol::Event>);
 
@@ -168,8 +173,8 @@ struct State {
     scenario: Scenario,
     /// `METHOD path?query` of all requests so far.
     requests: Vec<String>,
-    /// Groups that requests were made in the name of.
-    groups: BTreeSet<String>,
+    /// In whose name requests were made: `authorization` and `impersonate-…`, as `KEY: VALUE`.
+    names: BTreeSet<String>,
     /// What was asked for leave, as `list endpointslices.discovery.k8s.io`.
     asked: BTreeSet<String>,
     /// Containers that were really added.
@@ -229,11 +234,21 @@ impl State {
 impl FakeApi {
     /// Serves that scenario on loopback.
     pub fn serve(scenario: Scenario) -> Self {
+        Self::serve_by(scenario, None)
+    }
+
+    /// The same over TLS.
+    pub fn serve_tls(scenario: Scenario) -> Self {
+        Self::serve_by(scenario, Some(tls::acceptor()))
+    }
+
+    fn serve_by(scenario: Scenario, acceptor: Option<TlsAcceptor>) -> Self {
+        let is_tls = acceptor.is_some();
         let has_clock = scenario.has_clock;
         let state = Arc::new(Mutex::new(State {
             scenario,
             requests: Vec::new(),
-            groups: BTreeSet::new(),
+            names: BTreeSet::new(),
             asked: BTreeSet::new(),
             added: Vec::new(),
             added_at: None,
@@ -251,8 +266,16 @@ impl FakeApi {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
-                    let shared = Arc::clone(&shared);
+                    let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
                     tokio::spawn(async move {
+                        let stream = match acceptor {
+                            None => Stream::Plain(stream),
+                            Some(acceptor) => match acceptor.accept(stream).await {
+                                Ok(stream) => Stream::Tls(Box::new(stream)),
+                                // Who does not trust it hangs up.
+                                Err(_) => return,
+                            },
+                        };
                         let service =
                             service_fn(move |request| answer(Arc::clone(&shared), request));
                         let _ = hyper::server::conn::http1::Builder::new()
@@ -267,9 +290,15 @@ impl FakeApi {
         let address = told.recv().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
+        let cluster = if is_tls {
+            let authority = tls::file("localhost.pem");
+            json!({"server": format!("https://{address}"), "certificate-authority": authority})
+        } else {
+            json!({"server": format!("http://{address}")})
+        };
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": format!("http://{address}")}}],
+            "clusters": [{"name": "fake", "cluster": cluster}],
             "users": [{"name": "me", "user": {"token": "none"}}],
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
         });
@@ -293,9 +322,9 @@ impl FakeApi {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Groups that requests were made in the name of.
-    pub fn groups(&self) -> BTreeSet<String> {
-        self.state.lock().unwrap().groups.clone()
+    /// In whose name requests were made: `authorization` and `impersonate-…`, as `KEY: VALUE`.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.state.lock().unwrap().names.clone()
     }
 
     /// What the plugin asked leave for, as `list endpointslices.discovery.k8s.io`.
@@ -361,8 +390,12 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
     {
         let mut state = state.lock().unwrap();
         state.requests.push(format!("{method} {uri}"));
-        let groups = request.headers().get_all("impersonate-group").iter();
-        state.groups.extend(groups.filter_map(|group| Some(group.to_str().ok()?.to_owned())));
+        for (key, value) in request.headers() {
+            if *key == header::AUTHORIZATION || key.as_str().starts_with("impersonate-") {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                state.names.insert(format!("{key}: {value}"));
+            }
+        }
         let (cut, left) = &mut state.scenario.cuts;
         if *cut == method && *left > 0 {
             *left -= 1;

@@ -5,44 +5,28 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::Stdio,
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread,
 };
 
 use pod_chaos_protocol::{Event, Metrics, Request};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
 
 use crate::{
-    fake_api::{Agent, FakeApi, Line, Scenario},
+    fake_api::{
+        Agent, FakeApi, Line, Scenario,
+        tls::{acceptor, file},
+    },
     plugin_with,
     processes::{good, pod_of},
 };
-
-/// Certificates of no one else than these tests: `localhost` and 127.0.0.1, signed by themselves, and another one of
-/// which the key is lost.
-fn file(name: &str) -> String {
-    format!("{}/tests/plugin/tls/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// A server that answers 418 over TLS, up to the end of the test.
 fn serve() -> SocketAddr {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        let certificate = CertificateDer::from_pem_file(file("localhost.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(file("localhost.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let acceptor =
-            TlsAcceptor::from(Arc::new(config.with_single_cert(vec![certificate], key).unwrap()));
+        let acceptor = acceptor();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async move {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,6 +6,7 @@ mod audit;
 mod bootstrap;
 #[cfg(unix)]
 mod completion;
+mod connection;
 mod contexts;
 #[cfg(unix)]
 mod delete;
