@@ -29,8 +29,8 @@ fn service(namespace: &str, name: &str, headless: bool) -> Value {
     service
 }
 
-/// A Service is hit by its own address and by those behind it, a replica that is added half way too; a name by
-/// the address that the pod itself gets for it; and nobody else is.
+/// A Service is hit by its own address and by those behind it, a name by the addresses that the pod itself gets for
+/// it: a replica that is added half way too, and so is another answer for the name; and nobody else is.
 pub fn a_new_replica_is_hit_too(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     for (name, headless) in [("db", false), ("cache", true)] {
@@ -62,15 +62,26 @@ pub fn a_new_replica_is_hit_too(lab: &Lab) -> Result<(), Failed> {
         check!(!reaches(&client, address), "{name} ({address}) is not hit");
     }
     check!(reaches(&client, &bystander), "the bystander is hit");
-    space.create("db-2", &json!({"metadata": {"labels": {"app": "db"}}}))?;
-    let second = space.running("db-2")?.address()?;
-    wait_for("the new replica to be hit", Duration::from_secs(20), || !reaches(&client, &second))?;
-    check!(!reaches(&client, &db) && reaches(&client, &bystander), "not only the new one changed");
+    for app in ["db", "cache"] {
+        space.create(&format!("{app}-2"), &json!({"metadata": {"labels": {"app": app}}}))?;
+    }
+    let [second, answer] = ["db-2", "cache-2"].map(|name| space.running(name));
+    let (second, answer) = (second?.address()?, answer?.address()?);
+    for (what, address) in [("new replica", &second), ("new answer for the name", &answer)] {
+        let hit = || !reaches(&client, address);
+        wait_for(&format!("the {what} to be hit"), Duration::from_secs(20), hit)?;
+    }
+    for address in [&db, &cache] {
+        check!(!reaches(&client, address), "{address} is hit no more");
+    }
+    check!(reaches(&client, &bystander), "not only the new ones changed");
     fault.signal("INT")?;
     let (exit, said) = fault.finish()?;
     check!(exit == Some(130) && said.contains("clean: ended by request"), "{exit:?} {said}");
-    check!(said.contains("service db changed: 3 addresses, 1 new"), "{said}");
-    for address in [&db, &second, &cache, &bystander] {
+    for news in ["service db changed: 3 addresses, 1 new", "cache:80 changed: 2 addresses, 1 new"] {
+        check!(said.contains(news), "{news}: {said}");
+    }
+    for address in [&db, &second, &cache, &answer, &bystander] {
         check!(reaches(&client, address), "{address} is hit after the end");
     }
     Ok(())

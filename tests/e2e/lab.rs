@@ -371,15 +371,18 @@ impl Pod {
         Ok(ours.ok_or("the pod has no agent")?)
     }
 
-    /// A command in the pod's network, with the node's own binaries.
-    pub fn look(&self, command: &[&str]) -> Outcome<Value> {
+    /// What a command says in the pod's network, with the node's own binaries.
+    pub fn run(&self, command: &[&str]) -> Outcome<String> {
         let place = format!("{}/{}", self.namespace, self.name);
         let output = lab(&[&["pod", &place, "--"], command].concat());
         check!(output.status.success(), "{command:?} in {place}: {}", text(&output));
-        if output.stdout.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Value::Null);
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same of one that says JSON.
+    pub fn look(&self, command: &[&str]) -> Outcome<Value> {
+        let said = self.run(command)?;
+        if said.trim().is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&said)?) }
     }
 
     /// Links of the pod's network.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use libtest_mimic::Failed;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     check,
@@ -200,6 +200,7 @@ const TOGETHER: &[Case] = &[
             "1000",
         ],
         |eye| {
+            eye.sees_all_told()?;
             // ECN-capable: marked, and lost only where they are damaged.
             let echoes = eye.ping_with(150, 4, &["-s", "1000", "-Q", "2"])?;
             let echoes = echoes.came(0.8, 0.98)?.again(0.05, 0.4)?;
@@ -423,6 +424,33 @@ impl Eye<'_> {
         Ok(count.ok_or_else(|| text(&output))?)
     }
 
+    /// That each flag of the last of [`TOGETHER`] has arrived: what netem was told, as `tc` shows it, and the shape,
+    /// which it does not give back, in the fault's label; where the agent does it, what its own table says.
+    fn sees_all_told(&self) -> Outcome {
+        let qdiscs = self.pod.look(&["tc", "-j", "qdisc"])?;
+        let netem = qdiscs.as_array().and_then(|all| all.iter().find(|one| one["kind"] == "netem"));
+        let rules = self.pod.run(&["nft", "list", "ruleset"])?;
+        let (mut told, want) = if let Some(netem) = netem {
+            (rounded(&netem["options"]), everything_to_tc())
+        } else {
+            // In pieces, as comments of rules that do nothing.
+            let notes = rules.lines().skip_while(|line| !line.contains("chain parameters"));
+            let notes = notes.skip(1).take_while(|line| line.trim() != "}");
+            let notes: String = notes
+                .filter_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'))
+                .collect();
+            let told = serde_json::from_str(&notes).map_err(|error| format!("{error}: {rules}"))?;
+            (told, everything_to_the_agent())
+        };
+        if let Some(told) = told.as_object_mut() {
+            // Nobody has asked for one.
+            told.remove("seed");
+        }
+        check!(told == want, "told: {told}, asked: {want}");
+        check!(netem.is_none() || rules.contains(" mixed/even\""), "the shape is not in: {rules}");
+        Ok(())
+    }
+
     /// Who has to wait that many milliseconds for the pod, by the names of [`TARGETS`].
     fn late(&self, delay: f64, peer: &Pod) -> Outcome<String> {
         let times = [
@@ -448,6 +476,44 @@ impl Eye<'_> {
 
     fn http(&self) -> SocketAddr {
         SocketAddr::new(self.four.parse().expect("an address"), 80)
+    }
+}
+
+/// The last of [`TOGETHER`] in the words of `tc -j`, all numbers as fractions.
+fn everything_to_tc() -> Value {
+    json!({
+        "limit": 1000.0, "gap": 3.0, "ecn": true,
+        "delay": {"delay": 0.1, "jitter": 0.01, "correlation": 0.25},
+        "loss-gemodel": {"p": 0.2, "r": 0.5, "1-h": 1.0, "1-k": 0.0},
+        "duplicate": {"duplicate": 0.2, "correlation": 0.0},
+        "corrupt": {"corrupt": 0.1, "correlation": 0.0},
+        "reorder": {"reorder": 0.5, "correlation": 0.5},
+        "rate": {
+            "rate": 1_250_000.0, "packetoverhead": 20.0, "cellsize": 48.0, "celloverhead": 5.0,
+        },
+        "slot": {"min-delay": 0.001, "max-delay": 0.001, "packets": 20.0, "bytes": 0.0},
+    })
+}
+
+/// And in those of the agent.
+fn everything_to_the_agent() -> Value {
+    json!({
+        "delay": "100ms", "jitter": "10ms", "correlation": "25%", "distribution": "paretonormal",
+        "loss": "gemodel 20% 50% 100% 0%", "ecn": true, "duplicate": "20%", "corrupt": "10%",
+        "reorder": "50% 50% gap 3", "rate": "10mbit 20 48 5", "slot": "1ms packets 20", "limit": 1000,
+    })
+}
+
+/// With all numbers to the fourth place: `tc` makes shares of 32 bits of them.
+fn rounded(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            json!(number.as_f64().map(|number| (number * 1e4).round() / 1e4))
+        }
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), rounded(value))).collect()
+        }
+        other => other.clone(),
     }
 }
 
