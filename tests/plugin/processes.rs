@@ -4,7 +4,8 @@ use std::{
     collections::BTreeSet,
     fs,
     net::TcpListener,
-    process::{Output, Stdio},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -79,6 +80,12 @@ pub fn good(request: &Request) -> Vec<Line> {
 
 fn serve(pod: Value) -> FakeApi {
     FakeApi::serve(Scenario { pod: Some(pod), agent: Agent::Says(good), ..Scenario::default() })
+}
+
+/// A pod with one container, and an agent that does this.
+fn web_with(says: Says) -> FakeApi {
+    let pod = Some(pod_of(&json!([{"name": "web", "image": "x"}])));
+    FakeApi::serve(Scenario { pod, agent: Agent::Says(says), ..Scenario::default() })
 }
 
 fn pause(api: &FakeApi, more: &[&str]) -> Output {
@@ -319,11 +326,7 @@ fn a_container_that_does_not_end_is_a_failure() {
 
 #[test]
 fn kills_go_on_across_restarts_with_an_agent_for_each() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(sends),
-        ..Scenario::default()
-    });
+    let api = web_with(sends);
     let mut command = plugin_with(&api.kubeconfig);
     command.args(["kill", "-p", "web", "--times", "3", "-o", "json"]);
     let plugin = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -419,11 +422,7 @@ fn counts(request: &Request) -> Vec<Line> {
 
 #[test]
 fn calls_that_are_hit_are_counted() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(counts),
-        ..Scenario::default()
-    });
+    let api = web_with(counts);
     let run = |args: &[&str]| {
         let mut command = plugin_with(&api.kubeconfig);
         command.args(["syscall", "-p", "web", "--call", "open", "--error", "EACCES", "-r", "1"]);
@@ -487,11 +486,7 @@ fn a_container_of_an_unknown_user_is_entered_by_an_agent_that_becomes_it() {
 
 #[test]
 fn what_a_container_uses_is_printed_in_each_format() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(observes),
-        ..Scenario::default()
-    });
+    let api = web_with(observes);
     let printed = ["text", "csv", "json"].map(|format| {
         let mut command = plugin_with(&api.kubeconfig);
         command.args(["observe", "-p", "web", "-r", "1", "-o", format]);
@@ -520,11 +515,7 @@ fn observes_often(request: &Request) -> Vec<Line> {
 
 #[test]
 fn a_url_is_asked_meanwhile_and_its_silence_is_told() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(observes_often),
-        ..Scenario::default()
-    });
+    let api = web_with(observes_often);
     // Nobody listens there any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = plugin_with(&api.kubeconfig);
@@ -544,21 +535,32 @@ pub fn goes_through(request: &Request) -> Vec<Line> {
     (0..200).map(|_| (50, Some(Event::Observed { metrics: metrics() }))).collect()
 }
 
+/// Goes through a list, with such durations of faults and baselines, into a folder in that one.
+fn matrix(api: &FakeApi, folder: &Path, list: &str, [duration, baseline]: [&str; 2]) -> Child {
+    let file = folder.join("faults.yaml");
+    fs::write(&file, list).unwrap();
+    let mut command = plugin_with(&api.kubeconfig);
+    command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
+    command.args(["--duration", duration, "--baseline", baseline, "--to"]).arg(folder.join("to"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The phases that have been written down there, in turn.
+fn phases(folder: &Path) -> Vec<String> {
+    let csv = fs::read_to_string(folder.join("to/metrics.csv")).unwrap();
+    let rows = csv.lines().skip(1);
+    let mut phases: Vec<_> =
+        rows.filter_map(|row| Some(row.split(',').nth(1)?.to_owned())).collect();
+    phases.dedup();
+    phases
+}
+
 #[test]
 fn faults_are_gone_through_and_what_is_done_is_not_done_again() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(goes_through),
-        ..Scenario::default()
-    });
+    let api = web_with(goes_through);
     let folder = tempfile::tempdir().unwrap();
     let run = |list: &str, times: &str| {
-        let file = folder.path().join("faults.yaml");
-        fs::write(&file, list).unwrap();
-        let mut command = plugin_with(&api.kubeconfig);
-        command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
-        command.args(["--duration", times, "--baseline", times, "--to"]);
-        command.arg(folder.path().join("to")).output().unwrap()
+        matrix(&api, folder.path(), list, [times, times]).wait_with_output().unwrap()
     };
     let read = |name: &str| fs::read_to_string(folder.path().join("to").join(name)).unwrap();
     let disturbed = || {
@@ -616,36 +618,22 @@ fn goes_through_slowly(request: &Request) -> Vec<Line> {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_list_goes_on_where_it_was() {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(goes_through_slowly),
-        ..Scenario::default()
-    });
+    let api = web_with(goes_through_slowly);
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("faults.yaml");
-    fs::write(&file, "- each: [open, read]\n  with: [{error: EIO}]").unwrap();
-    let run = || {
-        let mut command = plugin_with(&api.kubeconfig);
-        command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
-        command.args(["--duration", "1s", "--baseline", "300ms", "--to"]);
-        command.arg(folder.path().join("to")).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
+    let list = "- each: [open, read]\n  with: [{error: EIO}]";
+    let run = || matrix(&api, folder.path(), list, ["1s", "300ms"]);
     let plugin = run();
     let is_hit = |request: &Request| matches!(request, Request::Disturb { .. });
     wait_for("a fault", || api.agent_heard().iter().any(is_hit));
     let pid = plugin.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = plugin.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", seen(&output));
     assert!(seen(&output).contains("of 2 faults: the same command goes on"), "{}", seen(&output));
     let output = run().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
     assert!(seen(&output).contains("all 2 faults are done"), "{}", seen(&output));
-    let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
-    let mut phases: Vec<_> = csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
-    phases.dedup();
-    assert_eq!(phases, ["before", "during", "after"].repeat(2));
+    assert_eq!(phases(folder.path()), ["before", "during", "after"].repeat(2));
 }
 
 /// What the kubelet says when the container runs again, and has that id. Its agents have died with it.
@@ -705,18 +693,10 @@ fn fails_in_its_first_container(request: &Request) -> Vec<Line> {
 /// Goes through one fault, and has the container restart as soon as it is asked for, if it is to. Exit code and
 /// output, the containers for which it was asked for, and for how long.
 fn hit_again(says: Says, restarts: bool) -> (Output, Vec<(String, RunTime)>) {
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod_of(&json!([{"name": "web", "image": "x"}]))),
-        agent: Agent::Says(says),
-        ..Scenario::default()
-    });
+    let api = web_with(says);
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("faults.yaml");
-    fs::write(&file, "- each: [open]\n  with: [{error: EIO}]").unwrap();
-    let mut command = plugin_with(&api.kubeconfig);
-    command.args(["syscall", "matrix", "-p", "web", "--every", "50ms", "--faults"]).arg(&file);
-    command.args(["--duration", "5s", "--baseline", "300ms", "--to"]).arg(folder.path().join("to"));
-    let plugin = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let list = "- each: [open]\n  with: [{error: EIO}]";
+    let plugin = matrix(&api, folder.path(), list, ["5s", "300ms"]);
     let disturbed = || {
         let heard = api.agent_heard().into_iter();
         let plans = heard.filter_map(|request| match request {
@@ -731,11 +711,8 @@ fn hit_again(says: Says, restarts: bool) -> (Output, Vec<(String, RunTime)>) {
     }
     let output = plugin.wait_with_output().unwrap();
     if restarts {
-        let csv = fs::read_to_string(folder.path().join("to/metrics.csv")).unwrap();
-        let mut phases: Vec<_> =
-            csv.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
-        phases.dedup();
-        assert_eq!(phases, ["before", "during", "after"], "{}", seen(&output));
+        let all = ["before", "during", "after"];
+        assert_eq!(phases(folder.path()), all, "{}", seen(&output));
     }
     (output, disturbed())
 }
