@@ -57,7 +57,7 @@ struct Measured {
     memory: u64,
 }
 
-fn measure(installed: bool) -> Outcome<Measured> {
+fn measure(installed: bool, serve: fn(Scenario) -> FakeApi) -> Outcome<Measured> {
     let one = |number: usize| {
         let name =
             json!({"metadata": {"name": format!("web-{number:04}"), "labels": {"app": "web"}}});
@@ -67,7 +67,7 @@ fn measure(installed: bool) -> Outcome<Measured> {
         one["metadata"]["labels"] = name["metadata"]["labels"].clone();
         one
     };
-    let api = FakeApi::serve(Scenario {
+    let api = serve(Scenario {
         pod: None,
         more_pods: (0..PODS).map(one).collect(),
         agent: Agent::Says(says),
@@ -112,8 +112,13 @@ fn measure(installed: bool) -> Outcome<Measured> {
 
 fn main() -> ExitCode {
     println!("| figure | measured | to reach |\n|---|---|---|");
-    for (installed, what) in [(true, "agents installed"), (false, "nothing installed")] {
-        match measure(installed) {
+    let all: [(bool, fn(Scenario) -> FakeApi, &str); 3] = [
+        (true, FakeApi::serve, "agents installed"),
+        (false, FakeApi::serve, "nothing installed"),
+        (true, FakeApi::serve_tls, "agents installed, over TLS"),
+    ];
+    for (installed, serve, what) in all {
+        match measure(installed, serve) {
             Ok(Measured { whole, apart, memory }) => println!(
                 "| {PODS} pods in one command, {what} | {:.1} s, begun within {} ms, {memory} MiB | \
                  ≤ 15 s, ≤ 250 ms, ≤ 100 MiB |",
