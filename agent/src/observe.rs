@@ -167,7 +167,7 @@ impl Look {
 
 /// What the faults have counted that are about system calls of this container.
 fn calls(container: &ContainerId) -> BTreeMap<(FaultId, String), CallCount> {
-    let faults = presence::statuses().into_iter().filter(|fault| fault.target.id == *container);
+    let faults = presence::statuses().0.into_iter().filter(|fault| fault.target.id == *container);
     let counts = faults.flat_map(|fault| {
         let calls = fault.calls.map(|counts| counts.calls).unwrap_or_default();
         calls.into_iter().map(move |count| ((fault.fault, count.call.clone()), count))

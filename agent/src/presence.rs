@@ -109,14 +109,24 @@ fn ask(id: FaultId, request: &Request) -> io::Result<Event> {
     Ok(serde_json::from_str(&answer)?)
 }
 
-/// What is in force. A fault that ends meanwhile is none.
-pub fn statuses() -> Vec<ProcessStatus> {
-    let faults = faults().unwrap_or_default();
-    let told = faults.into_iter().filter_map(|id| match ask(id, &Request::Status).ok()? {
-        Event::Status { processes, .. } => Some(processes),
-        _ => None,
-    });
-    told.flatten().collect()
+/// What is in force, and an [`Event::Untold`] for each fault whose carrier does not say that. One that ends meanwhile is
+/// none.
+pub fn statuses() -> (Vec<ProcessStatus>, Vec<Event>) {
+    let (mut told, mut untold) = (Vec::new(), Vec::new());
+    for id in faults().unwrap_or_default() {
+        let why = match ask(id, &Request::Status) {
+            Ok(Event::Status { processes, .. }) => {
+                told.extend(processes);
+                continue;
+            }
+            Ok(other) => format!("it said {other:?}"),
+            Err(error) => error.to_string(),
+        };
+        if faults().is_ok_and(|faults| faults.contains(&id)) {
+            untold.push(Event::Untold { fault: id, why });
+        }
+    }
+    (told, untold)
 }
 
 /// Has the carrier end its fault; what it says of that. `None` when it has ended before.
@@ -128,6 +138,8 @@ pub fn revert(id: FaultId) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -150,18 +162,28 @@ mod tests {
         let presence = Presence::claim(id).unwrap();
         assert!(faults().unwrap().contains(&id));
         assert_eq!(Presence::claim(id).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let asking = std::thread::spawn(move || ask(id, &Request::Status));
-        let (request, mut visitor) = loop {
-            if let Some(visitor) = presence.visitor() {
-                break visitor;
+        let visitor = || loop {
+            if let Some((request, visitor)) = presence.visitor() {
+                assert_eq!(request, Request::Status);
+                return visitor;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         };
-        assert_eq!(request, Request::Status);
+        let asking = thread::spawn(move || ask(id, &Request::Status));
         let answer = Event::Status { faults: vec![], processes: vec![] };
-        visitor.tell(&answer);
+        visitor().tell(&answer);
         assert_eq!(asking.join().unwrap().unwrap(), answer);
+        // What is not understood is not left out.
+        let asking = thread::spawn(statuses);
+        visitor().0.write_all(b"weather\n").unwrap();
+        let (told, untold) = asking.join().unwrap();
+        assert!(told.is_empty(), "{told:?}");
+        assert!(matches!(untold[..], [Event::Untold { fault, .. }] if fault == id), "{untold:?}");
+        // What ends meanwhile is.
+        let asking = thread::spawn(statuses);
+        let visitor = visitor();
         drop((presence, visitor));
+        assert_eq!(asking.join().unwrap(), (vec![], vec![]));
         assert!(!faults().unwrap().contains(&id));
     }
 }

@@ -20,7 +20,8 @@ use nix::{
     },
 };
 use pod_chaos_protocol::{
-    Ending, Event, Failure, FailureKind, Fault, FaultId, PROTOCOL, Plan, Processes, Request,
+    Ending, Event, Failure, FailureKind, Fault, FaultId, FaultStatus, PROTOCOL, Plan, Processes,
+    Request,
 };
 
 use crate::{
@@ -290,14 +291,21 @@ fn say_status() -> Result<(), Failure> {
     if role::sees_network() {
         return say_status_of(&mut Kernel::open()?);
     }
-    say(&Event::Status { faults: Vec::new(), processes: presence::statuses() });
+    say_all(Vec::new());
     Ok(())
 }
 
 fn say_status_of(kernel: &mut Kernel) -> Result<(), Failure> {
     let faults = status::scan(kernel)?.iter().filter_map(Held::status).collect();
-    say(&Event::Status { faults, processes: presence::statuses() });
+    say_all(faults);
     Ok(())
+}
+
+/// With what the carriers of the pod say.
+fn say_all(faults: Vec<FaultStatus>) {
+    let (processes, untold) = presence::statuses();
+    untold.iter().for_each(say);
+    say(&Event::Status { faults, processes });
 }
 
 fn concerns(news: &News, id: FaultId) -> bool {

@@ -29,13 +29,15 @@ pub(super) async fn revert(
 /// What is in force.
 pub(super) async fn status(mut session: Session) -> Result<Vec<Told>, Error> {
     session.send(&Request::Status).await?;
+    let mut told = Vec::new();
     loop {
         match session.answer().await? {
             Event::Status { faults, processes } => {
-                let faults = faults.into_iter().map(Box::new).map(Told::Network);
-                let processes = processes.into_iter().map(Box::new).map(Told::Process);
-                return Ok(faults.chain(processes).collect());
+                told.extend(faults.into_iter().map(Box::new).map(Told::Network));
+                told.extend(processes.into_iter().map(Box::new).map(Told::Process));
+                return Ok(told);
             }
+            Event::Untold { fault, why } => told.push(Told::Nothing { fault, why }),
             Event::Failed { failure } => {
                 return Err(Error::internal("asking the agent what is in force", failure));
             }
@@ -48,7 +50,7 @@ pub(super) async fn status(mut session: Session) -> Result<Vec<Told>, Error> {
 pub(super) fn is_clean(event: &Event) -> bool {
     match event {
         Event::Ended { left, errors, .. } => left.is_empty() && errors.is_empty(),
-        Event::Failed { .. } => false,
+        Event::Failed { .. } | Event::Untold { .. } => false,
         _ => true,
     }
 }

@@ -23,6 +23,7 @@ pub fn status(rows: &[(Place, Told)]) -> Value {
                 Told::Network(status) => serde_json::to_value(status),
                 Told::Process(status) => serde_json::to_value(status),
                 Told::Images(swap) => Ok(images(swap)),
+                Told::Nothing { fault, why } => Ok(json!({"fault": fault, "untold": why})),
             };
             with_place(&place.scope, &place.name, value)
         })

@@ -51,6 +51,9 @@ pub enum Told {
     Process(Box<ProcessStatus>),
     /// On images, as the pod has it.
     Images(Box<ImageStatus>),
+    /// Of that one an agent only says that it is carried, and why it is not known what it does.
+    #[allow(missing_docs)]
+    Nothing { fault: FaultId, why: String },
 }
 
 /// A pod's images, replaced.
@@ -79,6 +82,7 @@ impl Told {
             Self::Network(status) => status.fault,
             Self::Process(status) => status.fault,
             Self::Images(one) => one.swap.fault,
+            Self::Nothing { fault, .. } => *fault,
         }
     }
 
@@ -87,7 +91,7 @@ impl Told {
         let state = match self {
             Self::Network(status) => status.state,
             Self::Process(status) => status.state,
-            Self::Images(_) => FaultState::InForce,
+            Self::Images(_) | Self::Nothing { .. } => FaultState::InForce,
         };
         state == FaultState::InForce
     }

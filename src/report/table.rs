@@ -13,6 +13,8 @@ use super::{
 const TERMINAL: usize = 80;
 /// What is left of what a fault does, however long the names are: `delay 100ms`.
 const BRIEFEST: usize = 11;
+/// What is not known.
+const UNKNOWN: &str = "?";
 /// Between two columns, as kubectl has it.
 const GAP: &str = "   ";
 
@@ -21,8 +23,8 @@ const GAP: &str = "   ";
 pub fn status(rows: &[(Place, Told)], with_namespaces: bool) -> String {
     let cells = rows.iter().map(|(_, fault)| {
         let Fault { id, is_live, brief, left_ms, count, .. } = Fault::of(fault);
-        let left = if is_live { clock(left_ms) } else { "expired".to_owned() };
-        vec![id, brief, left, count.to_string()]
+        let left = if is_live { known(left_ms, clock) } else { "expired".to_owned() };
+        vec![id, brief, left, known(count, |count| count.to_string())]
     });
     let mut table = placed(rows, with_namespaces, ["FAULT", "WHAT", "LEFT", "HIT"], cells);
     let brief = table[0].len() - 3;
@@ -42,9 +44,15 @@ pub fn wide_status(rows: &[(Place, Told)]) -> String {
         let Fault { id, is_live, place, what, age_ms, left_ms, hit, backend, .. } =
             Fault::of(fault);
         let state = if is_live { "in force" } else { "expired" };
-        vec![id, state.to_owned(), place, what, seconds(age_ms), seconds(left_ms), hit, backend]
+        let [age, left] = [age_ms, left_ms].map(|ms| known(ms, seconds));
+        vec![id, state.to_owned(), place, what, age, left, hit, backend]
     });
     table(&placed(rows, true, head, cells))
+}
+
+/// A number as text, if it is known.
+fn known(number: Option<u64>, text: impl Fn(u64) -> String) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), text)
 }
 
 /// What the columns say of a fault.
@@ -56,11 +64,11 @@ struct Fault {
     what: String,
     /// The same without what goes without saying.
     brief: String,
-    age_ms: u64,
-    left_ms: u64,
+    age_ms: Option<u64>,
+    left_ms: Option<u64>,
     hit: String,
     /// The same as a number: packets, system calls, processes or containers.
-    count: u64,
+    count: Option<u64>,
     backend: String,
 }
 
@@ -78,10 +86,10 @@ impl Fault {
                     place: names(&status.interfaces),
                     what,
                     brief,
-                    age_ms: status.age_ms,
-                    left_ms: status.remaining_ms,
+                    age_ms: Some(status.age_ms),
+                    left_ms: Some(status.remaining_ms),
                     hit: packets(status),
-                    count: status.packets,
+                    count: Some(status.packets),
                     backend: status.backend.to_string(),
                 }
             }
@@ -91,13 +99,13 @@ impl Fault {
                 place: container(&status.target),
                 what: status.doing.to_string(),
                 brief: format!("{} in {}", status.doing, status.target.container),
-                age_ms: status.age_ms,
-                left_ms: status.remaining_ms,
+                age_ms: Some(status.age_ms),
+                left_ms: Some(status.remaining_ms),
                 hit: hit(status),
-                count: match &status.calls {
+                count: Some(match &status.calls {
                     Some(calls) => CallCounts::total(calls).1,
                     None => status.processes.into(),
-                },
+                }),
                 backend: "the agent beside it".to_owned(),
             },
             Told::Images(one) => {
@@ -109,13 +117,25 @@ impl Fault {
                     place: "pod".to_owned(),
                     brief: what.clone(),
                     what,
-                    age_ms: one.age_s * 1000,
-                    left_ms: one.left_s * 1000,
+                    age_ms: Some(one.age_s * 1000),
+                    left_ms: Some(one.left_s * 1000),
                     hit: counted(u32::try_from(count).unwrap_or(u32::MAX), "container", "s"),
-                    count: count as u64,
+                    count: Some(count as u64),
                     backend: format!("job/{}", one.swap.job),
                 }
             }
+            Told::Nothing { why, .. } => Self {
+                id,
+                is_live: true,
+                place: UNKNOWN.to_owned(),
+                what: format!("not told by its agent: {why}"),
+                brief: "not told by its agent".to_owned(),
+                age_ms: None,
+                left_ms: None,
+                hit: UNKNOWN.to_owned(),
+                count: None,
+                backend: UNKNOWN.to_owned(),
+            },
         }
     }
 }
@@ -187,6 +207,7 @@ fn clock(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
+    use pod_chaos_protocol::FaultId;
     use serde_json::json;
 
     use super::*;
@@ -228,6 +249,10 @@ mod tests {
             network(&[("state", json!("expired")), ("remaining-ms", json!(0))]),
             network(&[("netem", much), ("traffic", far)]),
             process(&json!("pause")),
+            Told::Nothing {
+                fault: FaultId::new(7),
+                why: "expected value at line 1 column 1".to_owned(),
+            },
         ]
     }
 

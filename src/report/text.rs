@@ -87,6 +87,9 @@ pub fn event(name: &PodName, event: &Event) -> String {
             write!(text, "{target} stays what it was: {message}")
         }
         Event::Replaced { fault } => write!(text, "ended fault {fault}, which was in the way"),
+        Event::Untold { fault, why } => {
+            write!(text, "fault {fault} is carried by a process that does not tell of it: {why}")
+        }
         Event::Killed { connections } => write!(text, "{connections} connections ended"),
         Event::Status { faults, processes } => match faults.len() + processes.len() {
             0 => text.write_str("nothing in force"),

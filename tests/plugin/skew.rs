@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use insta::assert_snapshot;
-use pod_chaos_protocol::{Event, Failure, FailureKind, PROTOCOL, Request};
+use pod_chaos_protocol::{Event, Failure, FailureKind, FaultId, PROTOCOL, Request};
 use serde_json::{Value, json};
 
 use crate::{
@@ -129,6 +129,33 @@ fn an_answer_that_cannot_be_read_is_said_to_be_of_another_version() {
     let api = serve(good, does_what_is_unknown);
     assert_snapshot!("status_unread", said(&api, "status -p web", 1));
     assert_eq!(api.agent_heard(), [Request::Status], "it is asked once");
+}
+
+/// One that is carried by a process of yet another version, which the agent that answers has asked.
+#[test]
+fn a_fault_that_its_own_agent_does_not_tell_of_is_not_left_out() {
+    let api = serve(
+        |request| {
+            let mut said = good(request);
+            if let Some(at) =
+                said.iter().position(|(_, it)| matches!(it, Some(Event::Status { .. })))
+            {
+                let why = "unknown variant `weather`".to_owned();
+                let untold = Event::Untold { fault: FaultId::new(0x0bad_cafe), why };
+                said.insert(at, (0, Some(untold)));
+            }
+            said
+        },
+        |line| line,
+    );
+    assert_snapshot!("status_untold", said(&api, "status -p web", 0));
+    let output = run(&api, "status -p web -o json");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let untold = json!({"namespace": "default", "pod": "web", "fault": "0badcafe",
+                        "untold": "unknown variant `weather`"});
+    assert!(document["faults"].as_array().unwrap().contains(&untold), "{document}");
+    let text = said(&api, "revert -p web", 4);
+    assert!(text.contains("does not tell of it: unknown variant"), "{text}");
 }
 
 #[test]

@@ -233,6 +233,14 @@ pub enum Event {
         /// How many.
         connections: u32,
     },
+    /// A fault that a process of the pod carries, of which that process does not say what can be understood: it may be
+    /// of another version. Said before [`Event::Status`], which lacks it.
+    Untold {
+        /// Which one.
+        fault: FaultId,
+        /// What is wrong with its answer.
+        why: String,
+    },
     /// The faults that are in force now.
     Status {
         /// In the order of their tables.
