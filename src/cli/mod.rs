@@ -43,7 +43,7 @@ pub use partition::PartitionArgs;
 pub use process::{ContainerArgs, KillArgs, PauseArgs, ProcessArgs, SignalArgs};
 pub use rbac::{Level, RbacArgs};
 pub use restore::RestoreArgs;
-pub use select::{ConditionArgs, DryRun, PickArgs, PodArgs};
+pub use select::{ConditionArgs, DryRun, PickArgs, PodArgs, TARGETS};
 pub use syscall::{CallArgs, SyscallAction, SyscallArgs};
 pub use traffic::{DirectionFlag, ProtocolFlag, TrafficArgs};
 pub use version::VersionArgs;

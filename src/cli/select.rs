@@ -9,11 +9,14 @@ use crate::plan::{
     TargetName,
 };
 
+/// The argument that names them.
+pub const TARGETS: &str = "targets";
+
 /// Flags that choose pods. Those that name some add up; of these, all conditions must hold.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PickArgs {
     /// Pods, or what they belong to: web, deploy/web, sts/db, ds/log, rs/web-7d4b9c, job/load, svc/web
-    #[arg(value_name = "TARGET")]
+    #[arg(id = TARGETS, value_name = "TARGET")]
     pub targets: Vec<TargetName>,
     /// Name of the pod; repeatable
     #[arg(short, long = "pod", value_name = "NAME")]

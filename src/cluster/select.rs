@@ -12,8 +12,8 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams},
-    core::{GroupVersionKind, Selector},
+    api::{DynamicObject, ListParams},
+    core::Selector,
 };
 
 use super::{Cluster, api_error, client::in_time};
@@ -227,9 +227,7 @@ async fn pods_of(
     workload: &Workload,
     selection: &Selection,
 ) -> Result<Vec<Pod>, Error> {
-    let (group, version, kind, plural) = workload.kind.resource();
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &kind), plural);
+    let resource = workload.kind.resource();
     let api: Api<DynamicObject> =
         Api::namespaced_with(cluster.client(), cluster.namespace(), &resource);
     let object = in_time(api.get(&workload.name)).await.map_err(|error| api_error(&error))?;

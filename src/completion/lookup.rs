@@ -3,11 +3,15 @@
 use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use kube::{Api, Resource, api::ListParams, config::Kubeconfig};
+use kube::{
+    Api, Resource,
+    api::{DynamicObject, ListParams},
+    config::Kubeconfig,
+};
 use serde::de::DeserializeOwned;
 
 use super::words::Words;
-use crate::{cli::ConnectionArgs, cluster::Cluster};
+use crate::{cli::ConnectionArgs, cluster::Cluster, plan::WorkloadKind};
 
 /// Who waits for candidates does not wait long.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -17,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum What {
     /// Pods of the namespace that run.
     Pods,
+    /// The same, and what pods belong to, as `deploy/web`.
+    Targets,
     /// Containers of the pod that is named before.
     Containers,
     /// Services of the namespace.
@@ -39,6 +45,8 @@ pub(super) struct Lookup {
     connection: ConnectionArgs,
     namespace: Option<String>,
     pod: Option<String>,
+    /// What there is of the word that is completed.
+    typed: String,
 }
 
 impl Lookup {
@@ -60,6 +68,7 @@ impl Lookup {
             },
             namespace: words.value("namespace", Some('n')),
             pod: words.value("pod", Some('p')),
+            typed: words.typed(),
         }
     }
 
@@ -75,7 +84,7 @@ impl Lookup {
             }),
             What::Users => self
                 .kubeconfig(|config| config.auth_infos.into_iter().map(|user| user.name).collect()),
-            What::Pods | What::Containers | What::Services | What::Namespaces => {
+            What::Pods | What::Targets | What::Containers | What::Services | What::Namespaces => {
                 self.of_cluster(what)
             }
         };
@@ -103,7 +112,20 @@ impl Lookup {
         let cluster = Cluster::connect(&self.connection, namespace.as_ref()).await.ok()?.pop()?;
         let all = ListParams::default();
         match what {
-            What::Pods => names(cluster.pods(), &all.fields("status.phase=Running")).await,
+            What::Pods => pods(&cluster).await,
+            What::Targets => match self.typed.split_once('/') {
+                None => {
+                    let kinds = WorkloadKind::short_names().map(|kind| format!("{kind}/"));
+                    Some(pods(&cluster).await?.into_iter().chain(kinds).collect())
+                }
+                Some((kind, _)) => {
+                    let resource = WorkloadKind::of_name(kind)?.resource();
+                    let (client, space) = (cluster.client(), cluster.namespace());
+                    let api: Api<DynamicObject> = Api::namespaced_with(client, space, &resource);
+                    let found = names(api, &all).await?.into_iter();
+                    Some(found.map(|name| format!("{kind}/{name}")).collect())
+                }
+            },
             What::Containers => containers(&cluster.pods().get(self.pod.as_ref()?).await.ok()?),
             What::Services => {
                 let services: Api<Service> = Api::namespaced(cluster.client(), cluster.namespace());
@@ -113,6 +135,10 @@ impl Lookup {
             _ => None,
         }
     }
+}
+
+async fn pods(cluster: &Cluster) -> Option<Vec<String>> {
+    names(cluster.pods(), &ListParams::default().fields("status.phase=Running")).await
 }
 
 /// Their names and no more of them, which a server of many pods is thankful for.

@@ -28,7 +28,7 @@ use self::{
     words::Words,
 };
 use crate::{
-    cli::{Cli, OUTPUT},
+    cli::{Cli, OUTPUT, TARGETS},
     exit::Exit,
     plan::OutputFormat,
 };
@@ -105,6 +105,9 @@ fn completed(command: Command, lookup: &Lookup) -> Command {
 fn offered(arg: &Arg) -> Option<What> {
     if arg.get_id() == OUTPUT {
         return Some(What::These(&OutputFormat::NAMES));
+    }
+    if arg.get_id() == TARGETS {
+        return Some(What::Targets);
     }
     Some(match arg.get_long()? {
         "pod" => What::Pods,

@@ -6,6 +6,11 @@ use std::ffi::OsString;
 pub(super) struct Words<'a>(pub(super) &'a [OsString]);
 
 impl Words<'_> {
+    /// What there is of the word that is completed.
+    pub(super) fn typed(&self) -> String {
+        self.0.last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// The value of a flag, the last one if there are several: `--namespace demo`, `--namespace=demo`, `-n demo`
     /// or `-ndemo`. The word that is completed counts as none.
     pub(super) fn value(&self, long: &str, short: Option<char>) -> Option<String> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use kube::core::{ApiResource, GroupVersionKind};
+
 use super::{BadName, PodName, name::is_subdomain};
 
 /// Kinds of objects that have pods.
@@ -32,15 +34,28 @@ impl WorkloadKind {
         (Self::Service, ["svc", "service", "services"], ""),
     ];
 
+    /// The short name of each.
+    pub fn short_names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().map(|(_, [short, ..], _)| short)
+    }
+
+    /// By one of its names; kubectl takes the group too: `deployments.apps`.
+    pub fn of_name(text: &str) -> Option<Self> {
+        let (bare, group) = text.split_once('.').unwrap_or((text, ""));
+        let is_it = |names: &[&str], of| names.contains(&bare) && (group.is_empty() || group == of);
+        Self::NAMES.into_iter().find(|(_, names, of)| is_it(names, *of)).map(|(kind, ..)| kind)
+    }
+
     const fn names(self) -> ([&'static str; 3], &'static str) {
         let (_, names, group) = Self::NAMES[self as usize];
         (names, group)
     }
 
-    /// Its group, version, kind and plural.
-    pub fn resource(self) -> (&'static str, &'static str, String, &'static str) {
+    /// How the API server knows it.
+    pub fn resource(self) -> ApiResource {
         let ([_, _, plural], group) = self.names();
-        (group, "v1", format!("{self:?}"), plural)
+        let kind = GroupVersionKind::gvk(group, "v1", &format!("{self:?}"));
+        ApiResource::from_gvk_with_plural(&kind, plural)
     }
 }
 
@@ -87,12 +102,8 @@ impl FromStr for TargetName {
         if matches!(kind, "pod" | "pods" | "po") {
             return Ok(Self::Pod(text.parse()?));
         }
-        // kubectl takes the group too: deployments.apps/web.
-        let (bare, group) = kind.split_once('.').unwrap_or((kind, ""));
-        let known = WorkloadKind::NAMES
-            .into_iter()
-            .find(|(_, names, of)| names.contains(&bare) && (group.is_empty() || group == *of));
-        let Some((kind, ..)) = known else { return Err(BadTarget::Kind(kind.to_owned())) };
+        let known = WorkloadKind::of_name(kind);
+        let kind = known.ok_or_else(|| BadTarget::Kind(kind.to_owned()))?;
         if !is_subdomain(name) {
             return Err(BadName::Object(name.to_owned()).into());
         }
@@ -131,9 +142,12 @@ mod tests {
     #[test]
     fn the_table_is_in_the_order_of_the_kinds() {
         for (kind, [_, singular, plural], group) in WorkloadKind::NAMES {
-            let (of, version, name, resource) = kind.resource();
-            assert_eq!((of, version, resource), (group, "v1", plural));
-            assert_eq!(name.to_lowercase(), singular);
+            let resource = kind.resource();
+            assert_eq!(
+                (&*resource.group, &*resource.version, &*resource.plural),
+                (group, "v1", plural)
+            );
+            assert_eq!(resource.kind.to_lowercase(), singular);
         }
     }
 }

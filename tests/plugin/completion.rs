@@ -34,7 +34,8 @@ fn candidates(api: &FakeApi, words: &[&str]) -> (Vec<String>, String) {
 fn offered(api: &FakeApi, words: &str) -> Vec<String> {
     let words: Vec<_> = words.split(' ').collect();
     let (candidates, directive) = candidates(api, &words);
-    assert_eq!(directive, ":4", "{words:?}: files are no candidates");
+    let open = candidates.iter().any(|one| one.ends_with('/'));
+    assert_eq!(directive, if open { ":6" } else { ":4" }, "{words:?}: files are no candidates");
     candidates
 }
 
@@ -47,6 +48,8 @@ fn serve() -> FakeApi {
         objects: vec![
             ("services", named("db")),
             ("services", named("cache")),
+            ("deployments", named("front")),
+            ("deployments", named("back")),
             ("namespaces", named("default")),
             ("namespaces", named("demo")),
         ],
@@ -95,6 +98,21 @@ fn names_that_the_cluster_knows() {
     let last = asked.last().unwrap();
     assert!(last.starts_with("GET /api/v1/namespaces/demo/pods?"), "{last}");
     assert!(api.changes().is_empty());
+}
+
+#[test]
+fn what_pods_belong_to() {
+    let api = serve();
+    assert_eq!(offered(&api, "disrupt "), ["web", "deploy/", "sts/", "ds/", "rs/", "job/", "svc/"]);
+    assert_eq!(offered(&api, "disrupt deploy/"), ["deploy/front", "deploy/back"]);
+    assert_eq!(offered(&api, "kill -n demo deployments.apps/f"), ["deployments.apps/front"]);
+    let asked = api.requests();
+    let last = asked.last().unwrap();
+    assert!(last.starts_with("GET /apis/apps/v1/namespaces/demo/deployments?"), "{last}");
+    assert_eq!(offered(&api, "pause svc/c"), ["svc/cache"]);
+    assert_eq!(offered(&api, "pause node/"), [""; 0]);
+    // A kind is not a whole word yet.
+    assert_eq!(candidates(&api, &["status", "st"]), (vec!["sts/".to_owned()], ":6".to_owned()));
 }
 
 #[test]
