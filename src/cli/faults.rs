@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{OutputArgs, PickArgs};
+use super::{OutputArgs, PickArgs, agent::ImageArgs};
 
 const NOT_NAMED: &str =
     "Without a word on which pods, it is every pod of the namespace that ever got an agent.";
@@ -26,6 +26,9 @@ pub struct RevertArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub pick: PickArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub agent: ImageArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: OutputArgs,

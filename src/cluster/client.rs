@@ -21,7 +21,7 @@ use kube::{
 use tokio::sync::OnceCell;
 use tower::{buffer::BufferLayer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 
-use super::{api_error, connect_error, retry::ReadAgain};
+use super::{api_error, error::login_error, retry::ReadAgain};
 use crate::{
     cli::ConnectionArgs,
     exit::{Error, Exit},
@@ -154,8 +154,10 @@ impl Cluster {
         let named = namespace.is_some();
         scope.namespace =
             namespace.map_or_else(|| config.default_namespace.clone(), ToString::to_string);
-        let service =
-            ClientBuilder::try_from(config).map_err(|error| scope.tell(connect_error(&error)))?;
+        // kube does not say which program it could not run.
+        let login = config.auth_info.exec.clone();
+        let service = ClientBuilder::try_from(config)
+            .map_err(|error| scope.tell(login_error(&error, login.as_ref())))?;
         let service = service.with_layer(&ConcurrencyLimitLayer::new(REQUESTS_AT_ONCE));
         // The service itself cannot be cloned, which trying again takes.
         let shared = BufferLayer::new(REQUESTS_QUEUED);
@@ -308,7 +310,25 @@ async fn config(context: Option<&str>, args: &ConnectionArgs) -> Result<Config, 
         let wanted = Matcher::from_env().intercept(&config.cluster_url).is_some();
         config.proxy_url = environment.filter(|_| wanted);
     }
-    Ok(config)
+    match &config.proxy_url {
+        Some(proxy) if is_locked_socks(proxy) => {
+            let host = proxy.host().unwrap_or_default();
+            Err(Error::new(
+                Exit::Failed,
+                format_args!(
+                    "the proxy {host} wants a password, which can only be given to HTTP proxies"
+                ),
+            )
+            .hint("take one that speaks HTTP, or SOCKS for who comes from here"))
+        }
+        _ => Ok(config),
+    }
+}
+
+/// kube leaves a password out that a SOCKS proxy is to get.
+fn is_locked_socks(proxy: &Uri) -> bool {
+    proxy.scheme_str().is_some_and(|scheme| scheme.starts_with("socks"))
+        && proxy.authority().is_some_and(|authority| authority.as_str().contains('@'))
 }
 
 /// The proxy for servers over TLS, as kubectl takes it from the environment.

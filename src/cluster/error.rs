@@ -1,5 +1,7 @@
 //! Errors of the API server, rendered as kubectl renders them.
 
+use kube::{client::AuthError, config::ExecConfig};
+
 use crate::exit::{Error, Exit};
 
 /// The `ClusterRole` that this project ships for its users.
@@ -47,6 +49,24 @@ pub fn connect_error(error: &kube::Error) -> Error {
     };
     text.truncate(600);
     Error::new(Exit::Failed, format_args!("talking to the API server: {text}"))
+}
+
+/// The same while logging in, for which the kubeconfig may name a program.
+pub(super) fn login_error(error: &kube::Error, program: Option<&ExecConfig>) -> Error {
+    let (kube::Error::Auth(AuthError::AuthExecStart(why)), Some(program)) = (error, program) else {
+        return connect_error(error);
+    };
+    let name = program.command.as_deref().unwrap_or_default();
+    let error = Error::new(
+        Exit::Failed,
+        format_args!(
+            "talking to the API server: logging in: running `{name}`, as the kubeconfig says: {why}"
+        ),
+    );
+    match &program.install_hint {
+        Some(hint) => error.hint(hint.trim()),
+        None => error.hint("install it, or see that it is on the PATH"),
+    }
 }
 
 /// An error and its causes, each only once.

@@ -24,7 +24,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
     let board = Board::new(args.output.format.clone());
     let pods = chosen(&clusters, &args.pick, &board).await?;
     let ended = all(pods.iter().map(async |at| {
-        let (restored, events) = futures::join!(swap::revert(at), revert(at));
+        let (restored, events) = futures::join!(swap::revert(at), revert(at, args.agent.origin()));
         restored.and_then(|restored| Ok((restored, events?)))
     }));
     let ended = ended.await;
@@ -68,11 +68,11 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &RevertArgs) -> Resul
 
 /// A pod whose network agents have all died may still hold what they left: it gets a new one. What the others
 /// did went with them.
-async fn revert(at: &Chosen) -> Result<Vec<Event>, Error> {
+async fn revert(at: &Chosen, origin: Origin) -> Result<Vec<Event>, Error> {
     let Chosen { cluster, name, pod } = at;
     let session = match reach_any(at).await? {
         None if agents(pod).iter().any(is_network) => {
-            let spec = AgentSpec::network(Origin::default());
+            let spec = AgentSpec::network(origin);
             Some(ensure_agent(cluster, name, pod, &spec, &mut note).await?.0)
         }
         session => session,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{
-    fake_api::{Agent, FakeApi, Scenario, pod},
+    fake_api::{Agent, FakeApi, Scenario, pod, pod_with_agent},
     faults::{good, masked},
     plugin_with,
     processes::pod_of,
@@ -95,6 +95,26 @@ fn an_agent_for_processes_has_the_image_of_its_target() {
     );
     assert_eq!(container["securityContext"]["runAsUser"], 7);
     assert_eq!(api.delivered().len(), 0);
+}
+
+/// No agent is there any more that could look.
+#[test]
+fn a_revert_brings_its_own_agent_where_it_needs_one() {
+    let dead = pod_with_agent(&json!({"terminated": {"exitCode": 137, "reason": "Error"}}));
+    let api = serve(Scenario { pod: Some(dead), ..Scenario::default() });
+    let (file, content) = program(X86_64);
+    let output = run(&api, "revert -p web", &file);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!((api.delivered(), &api.added()[0]["image"]), (vec![content], &json!("web")));
+    // And the image that is named.
+    let dead = pod_with_agent(&json!({"terminated": {"exitCode": 137, "reason": "Error"}}));
+    let api = serve(Scenario { pod: Some(dead), ..Scenario::default() });
+    let output = plugin_with(&api.kubeconfig)
+        .args(["revert", "-p", "web", "-g", "other:1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    assert_eq!(api.added()[0]["image"], "other:1");
 }
 
 #[test]

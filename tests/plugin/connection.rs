@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     process::{Command, Output},
     sync::{
         Arc,
@@ -11,6 +12,7 @@ use std::{
     thread,
 };
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::{
@@ -112,12 +114,19 @@ fn a_credential_plugin_is_asked_for_a_token() {
         }});
     });
     let output = run(plugin_with(config.path()), STATUS);
-    assert_eq!(output.status.code(), Some(1), "{}", seen(&output));
-    assert!(seen(&output).contains("logging in: unable to run"), "{}", seen(&output));
+    assert_snapshot!("a_credential_plugin_that_is_missing", seen(&output));
+    let config = changed(&api, |config| {
+        config["users"][0]["user"] = json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "/nonexistent/aws",
+            "installHint": "get it at https://example.com", "interactiveMode": "Never",
+        }});
+    });
+    let output = run(plugin_with(config.path()), STATUS);
+    assert!(seen(&output).contains("hint: get it at https://example.com"), "{}", seen(&output));
 }
 
-/// A proxy that connects to wherever it is told (RFC 9110, section 9.3.6), and how often it has.
-fn proxy() -> (String, Arc<AtomicUsize>) {
+/// A proxy of that kind that connects to wherever it is told, and how often it has.
+fn proxy(scheme: &'static str) -> (String, Arc<AtomicUsize>) {
     let (tell, told) = mpsc::channel();
     let count = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&count);
@@ -127,14 +136,41 @@ fn proxy() -> (String, Arc<AtomicUsize>) {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass_on(stream, Arc::clone(&counted)));
+                let counted = Arc::clone(&counted);
+                tokio::spawn(async move {
+                    let both = match scheme {
+                        "http" => by_connect(stream).await,
+                        _ => by_socks(stream).await,
+                    };
+                    let Ok((mut client, mut server)) = both else { return };
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
             }
         });
     });
-    (format!("http://me:pass@{}", told.recv().unwrap()), count)
+    (format!("{scheme}://me:pass@{}", told.recv().unwrap()), count)
 }
 
-async fn pass_on(mut client: TcpStream, count: Arc<AtomicUsize>) -> io::Result<()> {
+/// As RFC 1928 has it, section 3 to 6: IPv4 addresses, and for anyone.
+async fn by_socks(mut client: TcpStream) -> io::Result<(TcpStream, TcpStream)> {
+    let mut methods = [0; 3];
+    client.read_exact(&mut methods).await?;
+    assert_eq!(methods, [5, 1, 0]);
+    client.write_all(&[5, 0]).await?;
+    let mut wanted = [0; 10];
+    client.read_exact(&mut wanted).await?;
+    let [5, 1, 0, 1, a, b, c, d, high, low] = wanted else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    let address = (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]));
+    let server = TcpStream::connect(address).await?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    Ok((client, server))
+}
+
+/// As RFC 9110 has it, section 9.3.6.
+async fn by_connect(mut client: TcpStream) -> io::Result<(TcpStream, TcpStream)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await?);
@@ -143,18 +179,18 @@ async fn pass_on(mut client: TcpStream, count: Arc<AtomicUsize>) -> io::Result<(
     let target = head.strip_prefix("connect ").and_then(|rest| rest.split(' ').next());
     // `me:pass` in base64.
     if !head.contains("proxy-authorization: basic bwu6cgfzcw==") {
-        return client.write_all(b"HTTP/1.1 407 Who\r\n\r\n").await;
+        client.write_all(b"HTTP/1.1 407 Who\r\n\r\n").await?;
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
-    let mut server = TcpStream::connect(target.unwrap_or_default()).await?;
-    count.fetch_add(1, Ordering::Relaxed);
+    let server = TcpStream::connect(target.unwrap_or_default()).await?;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    copy_bidirectional(&mut client, &mut server).await.map(drop)
+    Ok((client, server))
 }
 
 #[test]
 fn a_proxy_of_the_kubeconfig_or_of_the_environment_is_gone_by() {
     let api = FakeApi::serve_tls(scenario());
-    let (proxy, count) = proxy();
+    let (proxy, count) = proxy("http");
     let used = || count.swap(0, Ordering::Relaxed) > 0;
     is_done(&run(plugin_with(&api.kubeconfig), STATUS));
     assert!(!used());
@@ -174,6 +210,29 @@ fn a_proxy_of_the_kubeconfig_or_of_the_environment_is_gone_by() {
     assert!(!used(), "NO_PROXY names the server");
     with(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", "10.0.0.0/8")]);
     assert!(used(), "NO_PROXY names others");
+}
+
+#[test]
+fn a_proxy_that_speaks_socks_is_gone_by() {
+    let api = FakeApi::serve_tls(scenario());
+    let (with_password, count) = proxy("socks5");
+    let proxy = with_password.replace("me:pass@", "");
+    let used = || count.swap(0, Ordering::Relaxed) > 0;
+    let by = |proxy: &str| {
+        changed(&api, |config| config["clusters"][0]["cluster"]["proxy-url"] = json!(proxy))
+    };
+    is_done(&run(plugin_with(by(&proxy).path()), STATUS));
+    assert!(used());
+    let mut command = plugin_with(&api.kubeconfig);
+    command.env("HTTPS_PROXY", &proxy);
+    is_done(&run(command, STATUS));
+    assert!(used(), "that of the environment");
+    // Who cannot log in says so, and goes no other way.
+    let asked = api.requests().len();
+    let output = run(plugin_with(by(&with_password).path()), STATUS);
+    assert_eq!(output.status.code(), Some(1), "{}", seen(&output));
+    assert!(seen(&output).contains("wants a password"), "{}", seen(&output));
+    assert_eq!((api.requests().len(), used()), (asked, false));
 }
 
 #[test]

@@ -64,10 +64,14 @@ fn a_fault_is_done_in_both_and_every_line_says_where() {
     assert_eq!((west.added().len(), east.added().len()), (1, 1), "{said}");
     assert!(said.contains("chosen: 2 pods: west/default/web, east/default/web"), "{said}");
     assert!(said.contains("all 2 in force"), "{said}");
-    for line in lines(&output.stdout) {
+    let told = [lines(&output.stdout), lines(&output.stderr)].concat();
+    let of_pods: Vec<_> = told.iter().filter(|line| line.contains("pod/web")).collect();
+    for line in &of_pods {
         let placed = ["west", "east"].map(|at| format!("{at}/default: pod/web "));
         assert!(placed.iter().any(|place| line.starts_with(place)), "{line}");
     }
+    // Of both: what is found, that it is in force, and its end; and that an agent was put in.
+    assert_eq!(of_pods.len(), 8, "{said}");
     for context in ["west", "east"] {
         let end = format!("{context}/default: pod/web clean: ended by the kernel's timer");
         assert_eq!(said.matches(&end).count(), 1, "{said}");
@@ -166,22 +170,39 @@ fn what_holds_in_one_does_not_hold_in_the_other() {
                                        "annotations": {"pod-chaos/opt-out": "true"}}});
     let pods = || ["web-1", "web-2"].map(|name| pod(&json!({"metadata": {"name": name}}))).to_vec();
     let many = || Scenario { pod: None, more_pods: pods(), ..Scenario::default() };
-    let [west, east] = both(Scenario { objects: vec![("namespaces", opts_out)], ..many() }, many());
-    let output = run([("west", &west), ("east", &east)], "install --pods . --skip-refused");
-    let said = seen(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert_eq!((west.added().len(), east.added().len()), (0, 2), "{said}");
-    assert!(said.contains("west/default/web-1"), "{said}");
-    // A permission neither.
-    let [west, east] = both(many(), Scenario { forbidden: vec!["create pods/exec"], ..many() });
-    let output = run([("west", &west), ("east", &east)], "install --pods .");
-    let said = seen(&output);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("2 of 4 pods are refused"), "{said}");
-    assert!(
-        said.contains("east/default/web-2") && !said.contains("west/default/web-2   "),
-        "{said}"
-    );
+    for (out, other) in [("west", "east"), ("east", "west")] {
+        let of = |context: &str| {
+            let objects = vec![("namespaces", opts_out.clone())];
+            if context == out { Scenario { objects, ..many() } } else { many() }
+        };
+        let [west, east] = both(of("west"), of("east"));
+        let output = run([("west", &west), ("east", &east)], "install --pods . --skip-refused");
+        let said = seen(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let added = if out == "west" { (0, 2) } else { (2, 0) };
+        assert_eq!((west.added().len(), east.added().len()), added, "{said}");
+        assert_eq!(told_of(&said, "left out:"), [out; 2].map(|at| format!("{at}/default/web-")));
+        // A permission neither.
+        let of = |context: &str| {
+            let forbidden = vec!["create pods/exec"];
+            if context == other { Scenario { forbidden, ..many() } } else { many() }
+        };
+        let [west, east] = both(of("west"), of("east"));
+        let output = run([("west", &west), ("east", &east)], "install --pods .");
+        let said = seen(&output);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains("2 of 4 pods are refused"), "{said}");
+        let refused = told_of(&said, "error:");
+        assert_eq!(refused, [other; 2].map(|at| format!("{at}/default/web-")), "{said}");
+        assert_eq!([west.changes(), east.changes()].concat(), [""; 0]);
+    }
+}
+
+/// The pods of the table under that line, without their numbers.
+fn told_of(said: &str, line: &str) -> Vec<String> {
+    let rows = said.lines().skip_while(|it| !it.starts_with(line)).skip(2);
+    let names = rows.map_while(|row| row.split_once("web-"));
+    names.map(|(place, _)| format!("{place}web-")).collect()
 }
 
 #[test]

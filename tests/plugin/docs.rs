@@ -9,12 +9,12 @@ use std::{
 };
 
 use insta::assert_snapshot;
-use pod_chaos_protocol::{Ending, Fault, Request};
-use serde_json::json;
-use tempfile::TempDir;
+use pod_chaos_protocol::{Ending, Event, Fault, Metrics, Request};
+use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::{
-    fake_api::{Agent, FakeApi, Scenario},
+    fake_api::{Agent, FakeApi, Line, Scenario},
     faults::{WARM, ended, good, in_force},
     image::agent,
     krew::release,
@@ -75,6 +75,7 @@ fn every_example_is_understood() {
         "syscall.md",
         "observe.md",
         "pods.md",
+        "output.md",
         "selection.md",
         "permissions.md",
         "getting-started.md",
@@ -166,6 +167,106 @@ fn every_example_of_processes_reaches_an_agent() {
         all.into_iter().map(|one| one.join().unwrap()).collect::<String>()
     });
     assert_snapshot!(asked);
+}
+
+/// An agent of any kind, of which everything ends well and at once.
+fn obliges(request: &Request) -> Vec<Line> {
+    match request {
+        Request::Apply { .. } => {
+            vec![in_force(request), (0, Some(ended(request, Ending::Timer, &[]))), (0, None)]
+        }
+        Request::Observe { .. } => {
+            vec![(0, Some(Event::Observed { metrics: Metrics::default() })), (1100, None)]
+        }
+        Request::Disturb { .. } | Request::Signal { .. } => sends(request),
+        other => good(other),
+    }
+}
+
+/// A cluster with all that these pages name, as two contexts.
+fn a_cluster() -> (FakeApi, NamedTempFile) {
+    let named = |name: &str, labels: Value, owner: &str| {
+        let mut pod = pod_of(&json!([{"name": "app", "image": "app:1"}]));
+        let owner = json!([{"apiVersion": "apps/v1", "kind": owner.split('/').next(), "controller": true,
+                            "name": owner.split('/').nth(1), "uid": "1"}]);
+        pod["metadata"] = json!({"name": name, "namespace": "default", "labels": labels, "uid": name,
+                                 "resourceVersion": "1", "ownerReferences": owner});
+        pod["spec"]["nodeName"] = json!("node-1");
+        pod["status"]["podIPs"] = json!([{"ip": "10.1.0.1"}]);
+        pod
+    };
+    let web = |name: &str| {
+        named(name, json!({"app": "web", "pod-template-hash": "7d4b9c"}), "ReplicaSet/web-7d4b9c")
+    };
+    let mut pods: Vec<_> = ["web", "web-0", "web-1", "web-2", "web-3"].map(web).to_vec();
+    pods.push(named("db", json!({"app": "db"}), "StatefulSet/db"));
+    let of = |name: &str| json!({"name": name, "namespace": "default", "resourceVersion": "1"});
+    let workload = |kind: &str, name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": of(name),
+               "spec": {"selector": {"matchLabels": {"app": name}}}})
+    };
+    let service = |name: &str| {
+        let ports = json!([{"name": "sql", "port": 5432}, {"name": "redis", "port": 6379}]);
+        json!({"metadata": of(name), "spec": {"clusterIPs": ["10.96.0.7"], "ports": ports}})
+    };
+    let mut objects: Vec<_> =
+        ["db", "cache", "kube-dns"].map(|it| ("services", service(it))).into();
+    objects.push(("deployments", workload("Deployment", "web")));
+    objects.push(("statefulsets", workload("StatefulSet", "db")));
+    objects.extend(pods.iter().map(|pod| ("pods", pod.clone())));
+    let api = FakeApi::serve(Scenario {
+        pod: None,
+        more_pods: pods,
+        objects,
+        agent: Agent::Says(obliges),
+        ..Scenario::default()
+    });
+    let mut config: Value = serde_json::from_slice(&fs::read(&api.kubeconfig).unwrap()).unwrap();
+    for name in ["west", "east"] {
+        let mut context = config["contexts"][0].clone();
+        context["name"] = json!(name);
+        config["contexts"].as_array_mut().unwrap().push(context);
+    }
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), config.to_string()).unwrap();
+    (api, file)
+}
+
+/// Nothing starts again here, no Job runs and no file is there to be sent but a made-up one.
+#[test]
+fn every_example_of_the_other_pages_ends_well() {
+    let tools = tools();
+    let agent = agent(tools.path(), "agent", 62);
+    let pages = [
+        "targets.md",
+        "pods.md",
+        "output.md",
+        "selection.md",
+        "permissions.md",
+        "getting-started.md",
+        "troubleshooting.md",
+        "observe.md",
+    ];
+    let mut lines = pages.map(lines).concat();
+    lines.retain(|line| {
+        let is_dry = line.contains("--dry-run");
+        let ends = [" kill ", " delete ", " fail ", " image "].iter().any(|it| line.contains(it));
+        line.starts_with("kubectl pod-chaos") && (is_dry || !ends)
+    });
+    let tried = |line: &String| {
+        let (_api, kubeconfig) = a_cluster();
+        let mut line = line.replace("stream", &format!("stream={}", agent.display()));
+        if line.contains(" observe ") {
+            line = line.replace(" -r 60", "") + " -r 1";
+        }
+        let output = typed(&line, &tools, kubeconfig.path());
+        (!output.status.success()).then(|| format!("{line}\n{}", seen(&output)))
+    };
+    let failed: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> = lines.iter().map(|line| scope.spawn(|| tried(line))).collect();
+        all.into_iter().filter_map(|one| one.join().unwrap()).collect()
+    });
+    assert!(lines.len() > 50 && failed.is_empty(), "{}: {}", lines.len(), failed.join("\n"));
 }
 
 /// The text of all sources below a folder, with strings of several lines in one.
