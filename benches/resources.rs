@@ -2,19 +2,20 @@
 //! control groups and /proc, with stress-ng and SIGSTOP doing the same in the same run. Needs root, cgroups and
 //! stress-ng, and no lab.
 
+mod running;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use running::{Agent, ID, Outcome, Running, median, signal};
 use serde_json::{Value, json};
 
-/// What the agent finds processes by: part of the path of their control group.
-const ID: &str = "0badc0de0badc0df";
 /// Says that this process is the one with many threads.
 const THREADED: &str = "POD_CHAOS_BENCH_THREADED";
 const THREADS: usize = 1000;
@@ -24,8 +25,6 @@ const WINDOW: Duration = Duration::from_secs(2);
 const LIMIT: u64 = 256 << 20;
 /// What an app of the container's keeps meanwhile.
 const KEPT: u64 = 40 << 20;
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     if std::env::var_os(THREADED).is_some() {
@@ -76,7 +75,7 @@ fn processor(agent: &str, percent: u32) -> Outcome {
             let _ = group.write(&[file], most);
         }
         let load = json!({ "share": { "percent": format!("{percent}%"), "of": "core" } });
-        let burner = Agent::begin(Some(&group), agent, &json!({ "burn-cpu": { "load": load } }))?;
+        let burner = group.burden(agent, &json!({ "burn-cpu": { "load": load } }))?;
         rounds[0].push(off(group.cores_used()?, percent));
         burner.end()?;
         let load = percent.to_string();
@@ -110,7 +109,7 @@ fn memory(agent: &str, percent: u64) -> Outcome {
         settle(&group)?;
         let load = json!({ "to": format!("{percent}%") });
         let burn = json!({ "burn-memory": { "load": load, "allow-node-pressure": true } });
-        let holder = Agent::begin(Some(&group), agent, &burn)?;
+        let holder = group.burden(agent, &burn)?;
         rounds[0].push(off_limit(group.memory_used()?, asked));
         holder.end()?;
         let bytes = asked.saturating_sub(group.memory_used()?).to_string();
@@ -158,7 +157,7 @@ fn pause(agent: &str) -> Outcome {
     BufReader::new(threaded.0.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
     let pid = threaded.0.id();
     for _ in 0..ROUNDS {
-        let mut pausing = Agent::start(None, agent)?;
+        let mut pausing = Agent::start(agent)?;
         let begun = Instant::now();
         pausing.ask(&json!("pause"))?;
         rounds[0].push(begun.elapsed().as_secs_f64() * 1000.0);
@@ -193,16 +192,6 @@ fn states(pid: u32) -> Outcome<Vec<String>> {
     Ok(states)
 }
 
-fn signal(name: &str, pid: u32) -> Outcome {
-    Command::new("kill").args(["-s", name, &pid.to_string()]).status()?;
-    Ok(())
-}
-
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
 /// A control group, of version 2 or of each controller of version 1.
 struct Group(Vec<PathBuf>);
 
@@ -228,8 +217,14 @@ impl Group {
             self.0.iter().map(|folder| format!("echo $$ >{}/cgroup.procs; ", folder.display()));
         let line = format!("{}exec \"$0\" \"$@\"", join.collect::<String>());
         let mut command = Command::new("sh");
-        command.args(["-c", &line, program]).args(args).env(THREADED, "1");
-        Ok(Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?))
+        Running::start(command.args(["-c", &line, program]).args(args).env(THREADED, "1"))
+    }
+
+    /// Starts an agent in it, with a fault in force.
+    fn burden(&self, agent: &str, fault: &Value) -> Outcome<Agent> {
+        let mut agent = Agent::of(self.start(agent, &["serve"])?)?;
+        agent.ask(fault)?;
+        Ok(agent)
     }
 
     fn write(&self, files: &[&str], text: &str) -> Outcome {
@@ -285,77 +280,5 @@ impl Drop for Group {
                 sleep(Duration::from_millis(10));
             }
         }
-    }
-}
-
-/// A program that runs until it is told to end.
-struct Running(Child);
-
-impl Running {
-    fn end(mut self) -> Outcome {
-        signal("TERM", self.0.id())?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An agent, in the group or beside it.
-struct Agent {
-    running: Running,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Agent {
-    fn start(group: Option<&Group>, agent: &str) -> Outcome<Self> {
-        let mut running = if let Some(group) = group {
-            group.start(agent, &["serve"])?
-        } else {
-            let mut command = Command::new(agent);
-            command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
-            Running(command.spawn()?)
-        };
-        let input = running.0.stdin.take().ok_or("no stdin")?;
-        let output = BufReader::new(running.0.stdout.take().ok_or("no stdout")?);
-        let mut agent = Self { running, input, output };
-        agent.until("hello")?;
-        Ok(agent)
-    }
-
-    fn begin(group: Option<&Group>, agent: &str, fault: &Value) -> Outcome<Self> {
-        let mut agent = Self::start(group, agent)?;
-        agent.ask(fault)?;
-        Ok(agent)
-    }
-
-    /// Asks for a fault, and waits until it is in force.
-    fn ask(&mut self, fault: &Value) -> Outcome {
-        let target = json!({ "container": "app", "id": ID });
-        let plan =
-            json!({ "id": "00000001", "running-time": "1m", "target": target, "fault": fault });
-        writeln!(self.input, "{}", json!({ "request": "disturb", "plan": plan }))?;
-        self.until("process-in-force")
-    }
-
-    fn until(&mut self, event: &str) -> Outcome {
-        let mut line = String::new();
-        while !line.contains(event) {
-            line.clear();
-            if self.output.read_line(&mut line)? == 0 || line.contains("\"failed\"") {
-                return Err(format!("the agent: {line}").into());
-            }
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Outcome {
-        self.running.end()
     }
 }

@@ -1,24 +1,23 @@
 //! How much slower nginx serves while its system calls are traced, by the agent and by strace, in the same run and
 //! in a network namespace of its own. Needs root, cgroups, nginx, wrk and strace, and no lab.
 
+mod running;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode},
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use running::{Agent, ID, Outcome, Running, median};
 
 use serde_json::{Value, json};
 
 /// Says that this process is in a network namespace of its own.
 const INSIDE: &str = "POD_CHAOS_BENCH_INSIDE";
 const ROUNDS: usize = 9;
-/// What the agent finds nginx by: part of the path of its control group.
-const ID: &str = "0badc0de0badc0de";
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// What is traced, and how strace is told the same.
 struct Case {
@@ -81,7 +80,8 @@ fn measure() -> Outcome {
         let mut rounds = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             let clean = requests_per_second()?;
-            let tracing = nginx.traced_by_us(&agent, &case.ours)?;
+            let mut tracing = Agent::start(&agent)?;
+            tracing.ask(&json!({ "syscall": case.ours }))?;
             let ours = requests_per_second()?;
             tracing.end()?;
             let tracing = nginx.traced_by_strace(case.strace)?;
@@ -103,36 +103,12 @@ fn measure() -> Outcome {
     Ok(())
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
 fn requests_per_second() -> Outcome<f64> {
     let output =
         Command::new("wrk").args(["-t1", "-c4", "-d1s", "http://127.0.0.1:8080/"]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
     Ok(rate.ok_or_else(|| format!("wrk: {text}"))?.trim().parse()?)
-}
-
-/// A process that traces nginx until it is told to end.
-struct Tracer(Child);
-
-impl Tracer {
-    fn end(mut self) -> Outcome {
-        let pid = self.0.id().to_string();
-        Command::new("kill").args(["-s", "TERM", &pid]).status()?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// nginx with one worker, in a control group of its own.
@@ -180,37 +156,12 @@ impl Nginx {
         Ok(pids.lines().map(str::to_owned).collect())
     }
 
-    fn traced_by_us(&self, agent: &str, fault: &Value) -> Outcome<Tracer> {
-        let mut child = Command::new(agent)
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let id = self.group.file_name().and_then(|name| name.to_str());
-        let plan = json!({
-            "id": "00000001", "running-time": "1m", "target": { "container": "nginx", "id": id },
-            "fault": { "syscall": fault },
-        });
-        let mut input = child.stdin.take().ok_or("no stdin")?;
-        writeln!(input, "{}", json!({ "request": "disturb", "plan": plan }))?;
-        let mut output = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let tracer = Tracer(child);
-        let mut line = String::new();
-        while !line.contains("process-in-force") {
-            line.clear();
-            if output.read_line(&mut line)? == 0 || line.contains("failed") {
-                return Err(format!("the agent: {line}").into());
-            }
-        }
-        Ok(tracer)
-    }
-
-    fn traced_by_strace(&self, options: &[&str]) -> Outcome<Tracer> {
+    fn traced_by_strace(&self, options: &[&str]) -> Outcome<Running> {
         let pids = self.pids()?;
         let each = pids.iter().flat_map(|pid| ["-p", pid]);
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null"]).args(options).args(each);
-        let tracer = Tracer(command.spawn()?);
+        let tracer = Running(command.spawn()?);
         let begun = Instant::now();
         let is_traced = |pid: &String| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `fail`.
 
 use clap::{Args, ValueEnum};
+use pod_chaos_protocol::RunTime;
 
 use super::{CourseArgs, PodArgs, agent::ImageArgs};
 use crate::plan::{Image, ServiceAccountName};
@@ -52,6 +53,9 @@ pub struct FailArgs {
     /// Service account of that Job; one that may patch this pod alone is made when not given
     #[arg(long, value_name = "NAME")]
     pub service_account: Option<ServiceAccountName>,
+    /// How late that Job may be before the command puts the images back: for tests
+    #[arg(long, hide = true, value_name = "TIME", default_value = "10s")]
+    pub job_grace: RunTime,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub course: CourseArgs,

@@ -26,8 +26,6 @@ use crate::{
 
 /// Between two looks whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long after the deadline the Job may take, before this command does it.
-const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<Exit, Error> {
     let (call_off, called_off) = watch::channel(false);
@@ -50,6 +48,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<
             restorer,
             report,
             detach: args.course.detach,
+            grace: args.job_grace.into(),
             left: false,
         };
         all.push(run.carry_out(interrupts));
@@ -135,6 +134,8 @@ struct Run {
     report: Box<dyn Follow>,
     audit: Audit,
     detach: bool,
+    /// How long after the deadline the Job may take, before this command does it.
+    grace: Duration,
     /// Whether it goes on without this command.
     left: bool,
 }
@@ -182,7 +183,7 @@ impl Run {
             return Ok(Exit::Done);
         }
         let (exit, by) = tokio::select! {
-            by = follow(&self.at, swap.fault, deadline, self.report.as_mut()) => (Exit::Done, by),
+            by = follow(&self.at, swap.fault, deadline, self.grace, self.report.as_mut()) => (Exit::Done, by),
             () = interrupts.next() => {
                 self.report.note(&format!("{}: putting the images back", interrupts.why));
                 (Exit::Interrupted, RestoredBy::Client)
@@ -201,11 +202,12 @@ impl Run {
     }
 }
 
-/// Stays with it until it has ended, or ought to have.
+/// Stays with it until it has ended, or ought to have for longer than the grace.
 async fn follow(
     at: &Chosen,
     fault: FaultId,
     deadline: Instant,
+    grace: Duration,
     report: &mut dyn Follow,
 ) -> RestoredBy {
     let mut tick = interval(Duration::from_millis(200));
@@ -222,7 +224,7 @@ async fn follow(
         if matches!(Stage::of(at, fault).await, Ok(Stage::Over)) {
             return RestoredBy::Job;
         }
-        if now > deadline + GRACE {
+        if now > deadline + grace {
             report.note(&format!(
                 "pod/{} its Job is late: putting the images back from here",
                 at.name

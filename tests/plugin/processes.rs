@@ -151,38 +151,42 @@ fn a_dry_run_shows_what_the_agent_may_do() {
     }
 }
 
-/// As where kernel.yama.ptrace_scope is 1.
-#[test]
-fn where_the_node_lets_only_root_trace_an_agent_that_is_root_is_put_in() {
+/// What `act` comes to where kernel.yama.ptrace_scope is 1, in a container of another user than root: an agent of the same
+/// user tries first, and then one that is root, with these capabilities.
+fn assert_root_tries_again(act: &str, says: Says, capabilities: &[&str]) {
     let user = json!({"runAsUser": 1000, "runAsGroup": 7});
     let pod = pod_of(&json!([{"name": "web", "image": "x", "securityContext": user}]));
-    let says: Says = |request| {
-        static ASKED: AtomicBool = AtomicBool::new(false);
-        if ASKED.swap(true, Ordering::Relaxed) {
-            return good(request);
-        }
-        let message = "failed to seize thread 1: Operation not permitted".to_owned();
-        let failure = Failure { kind: FailureKind::NotPermitted, message, hint: None };
-        vec![(0, Some(Event::Failed { failure })), (0, None)]
-    };
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod),
-        agent: Agent::Says(says),
-        ..Scenario::default()
-    });
-    let output = pause(&api, &[]);
+    let agent = Agent::Says(says);
+    let api = FakeApi::serve(Scenario { pod: Some(pod), agent, ..Scenario::default() });
+    let mut command = plugin_with(&api.kubeconfig);
+    let output = command.args(act.split(' ')).args(["-p", "web"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
-    assert!(seen(&output).contains("only with SYS_PTRACE"), "{}", seen(&output));
+    let why = format!("only with {}", capabilities.join(", "));
+    assert!(seen(&output).contains(&why), "{}", seen(&output));
     let [first, second] = &api.added()[..] else { panic!("{:?}", api.added()) };
     assert_eq!(first["securityContext"]["runAsUser"], 1000);
     assert_eq!(second["securityContext"]["runAsUser"], 0);
-    assert_eq!(second["securityContext"]["capabilities"]["add"], json!(["SYS_PTRACE"]));
+    assert_eq!(second["securityContext"]["capabilities"]["add"], json!(capabilities));
+}
+
+/// The end of what the first of two agents says.
+fn not_seized(what: &str) -> Vec<Line> {
+    let message = format!("failed to seize {what} 1: Operation not permitted");
+    let failure = Failure { kind: FailureKind::NotPermitted, message, hint: None };
+    vec![(0, Some(Event::Failed { failure })), (0, None)]
+}
+
+#[test]
+fn where_the_node_lets_only_root_trace_an_agent_that_is_root_is_put_in() {
+    let says: Says = |request| {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        if ASKED.swap(true, Ordering::Relaxed) { good(request) } else { not_seized("thread") }
+    };
+    assert_root_tries_again("pause -r 1", says, &["SYS_PTRACE"]);
 }
 
 #[test]
 fn where_the_node_lets_only_root_trace_a_kill_takes_an_agent_that_is_root() {
-    let user = json!({"runAsUser": 1000, "runAsGroup": 7});
-    let pod = pod_of(&json!([{"name": "web", "image": "x", "securityContext": user}]));
     let says: Says = |_| {
         static ASKED: AtomicBool = AtomicBool::new(false);
         let told = ProcessSignal {
@@ -191,27 +195,14 @@ fn where_the_node_lets_only_root_trace_a_kill_takes_an_agent_that_is_root() {
             signal: SignalName::KILL,
             disposition: Disposition::Default,
         };
-        let mut lines = vec![(0, Some(Event::Signals { signals: vec![told] }))];
-        if !ASKED.swap(true, Ordering::Relaxed) {
-            let message = "failed to seize process 1: Operation not permitted".to_owned();
-            let failure = Failure { kind: FailureKind::NotPermitted, message, hint: None };
-            lines.push((0, Some(Event::Failed { failure })));
-        }
-        lines.push((0, None));
-        lines
+        let rest = if ASKED.swap(true, Ordering::Relaxed) {
+            vec![(0, None)]
+        } else {
+            not_seized("process")
+        };
+        [vec![(0, Some(Event::Signals { signals: vec![told] }))], rest].concat()
     };
-    let api = FakeApi::serve(Scenario {
-        pod: Some(pod),
-        agent: Agent::Says(says),
-        ..Scenario::default()
-    });
-    let mut command = plugin_with(&api.kubeconfig);
-    let output = command.args(["signal", "KILL", "-p", "web"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
-    assert!(seen(&output).contains("only with SYS_PTRACE, KILL"), "{}", seen(&output));
-    let [first, second] = &api.added()[..] else { panic!("{:?}", api.added()) };
-    assert_eq!(first["securityContext"]["runAsUser"], 1000);
-    assert_eq!(second["securityContext"]["runAsUser"], 0);
+    assert_root_tries_again("signal KILL", says, &["SYS_PTRACE", "KILL"]);
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn a_job_that_comes_back_after_the_deadline_puts_them_back_at_once() {
 #[test]
 fn the_command_puts_them_back_when_the_job_is_late() {
     let api = serve(Scenario::default());
-    let (command, job) = begin(&api, "fail -p web --by image -r 2 -o json");
+    let (command, job) = begin(&api, "fail -p web --by image -r 1 --job-grace 100ms -o json");
     kill(job);
     let said = seen(&finish(command));
     assert!(said.starts_with("exit: 0"), "{said}");
