@@ -170,6 +170,13 @@ impl Progress {
             Event::Ended { packets: Some(0), .. } => {
                 self.note_of("warning: no packet that was to be hit came by meanwhile");
             }
+            Event::Ended { calls: Some(calls), .. } if calls.unresolved > 0 => {
+                let count = calls.unresolved;
+                self.note_of(&format!(
+                    "warning: {count} of the calls were not hit, because the node does not let the agent see which file \
+                     they are about"
+                ));
+            }
             Event::Ended { calls: Some(calls), .. } if calls.total().1 == 0 => {
                 self.note_of("warning: no call that was to be hit was made meanwhile");
             }

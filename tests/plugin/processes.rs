@@ -397,7 +397,7 @@ fn call_count() -> CallCount {
 /// An agent that makes calls fail, and counts them.
 fn counts(request: &Request) -> Vec<Line> {
     let mut lines = good(request);
-    let counts = CallCounts { calls: vec![call_count()], foreign: 0 };
+    let counts = CallCounts { calls: vec![call_count()], unresolved: 2, ..CallCounts::default() };
     for (_, event) in &mut lines {
         match event {
             Some(Event::ProcessInForce { status }) => status.calls = Some(CallCounts::default()),

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     hash::{BuildHasher, RandomState},
-    io::{ErrorKind, IoSliceMut},
+    io::{self, ErrorKind, IoSliceMut},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{ffi::OsStringExt as _, fs::FileExt as _},
@@ -52,6 +52,17 @@ pub struct Memory {
     dice: Dice,
 }
 
+/// What an invocation is found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// One that is to be hit.
+    Hit,
+    /// One that is not.
+    Spared,
+    /// One that is spared because the kernel does not let this process see which file it is about.
+    Unresolved,
+}
+
 impl Filter {
     /// The filter, and the names that were given of which this architecture has no call.
     pub fn new(fault: &SyscallFault) -> (Self, Vec<Call>) {
@@ -86,29 +97,35 @@ impl Filter {
     }
 
     /// Whether this invocation of that one is hit.
-    pub fn hits(
+    pub fn judge(
         &self,
         memory: &mut Memory,
         thread: Pid,
         index: usize,
         arguments: &[u64; 6],
-    ) -> bool {
+    ) -> Verdict {
         let files = self.chosen[index].files;
         if !self.descriptors.is_empty() && !self.has_descriptor(files, arguments) {
-            return false;
+            return Verdict::Spared;
         }
-        if !self.paths.is_empty() && !self.has_path(thread, files, arguments) {
-            return false;
+        if !self.paths.is_empty() {
+            match self.has_path(thread, files, arguments) {
+                Some(true) => {}
+                Some(false) => return Verdict::Spared,
+                None => return Verdict::Unresolved,
+            }
         }
         if !self.when.is_always() {
             memory.counts.resize(self.chosen.len(), 0);
             let count = &mut memory.counts[index];
             *count = count.saturating_add(1);
             if !self.when.matches(*count) {
-                return false;
+                return Verdict::Spared;
             }
         }
-        self.probability == Percentage::ALL || memory.dice.throw() < self.probability.scaled()
+        let falls =
+            self.probability == Percentage::ALL || memory.dice.throw() < self.probability.scaled();
+        if falls { Verdict::Hit } else { Verdict::Spared }
     }
 
     fn has_descriptor(&self, files: &[FileArgument], arguments: &[u64; 6]) -> bool {
@@ -121,9 +138,18 @@ impl Filter {
         files.iter().filter_map(descriptor).any(|one| self.descriptors.contains(&one))
     }
 
-    fn has_path(&self, thread: Pid, files: &[FileArgument], arguments: &[u64; 6]) -> bool {
-        let path = |file: &FileArgument| path(thread, *file, arguments);
-        files.iter().filter_map(path).any(|path| self.paths.iter().any(|one| one.matches(&path)))
+    /// `None` when it cannot be told.
+    fn has_path(&self, thread: Pid, files: &[FileArgument], arguments: &[u64; 6]) -> Option<bool> {
+        let mut none = Some(false);
+        for file in files {
+            match path(thread, *file, arguments) {
+                Ok(path) if self.paths.iter().any(|one| one.matches(&path)) => return Some(true),
+                Ok(_) => {}
+                Err(errno) if names_none(errno) => {}
+                Err(_) => none = None,
+            }
+        }
+        none
     }
 }
 
@@ -133,8 +159,15 @@ const fn descriptor(arguments: &[u64; 6], index: u8) -> i32 {
     (arguments[index as usize] as u32).cast_signed()
 }
 
-/// The path of the file that an argument names; `None` when it names none that can be told.
-fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>> {
+/// Whether it is because of the argument that no path is found: its address or descriptor is none, or no longer (`EIO` is
+/// what `/proc/PID/mem` says of such an address). The call will fail for the same reason.
+const fn names_none(errno: Errno) -> bool {
+    use Errno::{EBADF, EFAULT, EIO, ENAMETOOLONG, ENOENT, ESRCH};
+    matches!(errno, EBADF | EFAULT | EIO | ENAMETOOLONG | ENOENT | ESRCH)
+}
+
+/// The path of the file that an argument names.
+fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Result<Vec<u8>, Errno> {
     let (directory, address) = match file {
         FileArgument::Descriptor(index) => return open_file(thread, descriptor(arguments, index)),
         FileArgument::Path(index) => (WORKING_DIRECTORY, arguments[usize::from(index)]),
@@ -144,55 +177,53 @@ fn path(thread: Pid, file: FileArgument, arguments: &[u64; 6]) -> Option<Vec<u8>
     };
     let name = read_string(thread, address)?;
     if name.starts_with(b"/") {
-        return Some(normal(&name));
+        return Ok(normal(&name));
     }
     let mut path = open_file(thread, directory)?;
     if !name.is_empty() {
         path.push(b'/');
         path.extend_from_slice(&name);
     }
-    Some(normal(&path))
+    Ok(normal(&path))
 }
 
-/// Reads a string that ends with a zero byte from a thread's memory, at most as many bytes as a path can have; `None`
-/// where there is none.
-fn read_string(thread: Pid, address: u64) -> Option<Vec<u8>> {
-    const PAGE: u64 = 4096;
+/// Reads a string that ends with a zero byte from a thread's memory, at most as many bytes as a path can have.
+fn read_string(thread: Pid, address: u64) -> Result<Vec<u8>, Errno> {
+    const PAGE: usize = 4096;
     let mut text = Vec::with_capacity(256);
-    let mut at = address;
+    let mut at = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
     while text.len() < PathPattern::LENGTH_MAX {
         // No further than to the end of a page: the next may be none of the program's.
         let mut piece = [0u8; 256];
-        let length = usize::try_from(PAGE - at % PAGE).ok()?.min(piece.len());
-        let read = read_memory(thread, at, &mut piece[..length]).filter(|read| *read > 0)?;
+        let length = (PAGE - at % PAGE).min(piece.len());
+        let read = read_memory(thread, at, &mut piece[..length])?;
         let piece = &piece[..read];
         if let Some(end) = piece.iter().position(|byte| *byte == 0) {
             text.extend_from_slice(&piece[..end]);
-            return Some(text);
+            return Ok(text);
         }
         text.extend_from_slice(piece);
-        at = at.checked_add(read as u64)?;
+        at = at.checked_add(read).filter(|_| read > 0).ok_or(Errno::EFAULT)?;
     }
-    None
+    Err(Errno::ENAMETOOLONG)
 }
 
 /// Reads a part of a thread's memory; how much of it.
 ///
 /// Each of the two ways is closed to some: containerd's seccomp profile keeps process_vm_readv(2) from containers
 /// without SYS_PTRACE, and with no more than that another user's `/proc/PID/mem` cannot be opened.
-fn read_memory(thread: Pid, address: u64, into: &mut [u8]) -> Option<usize> {
-    let remote = RemoteIoVec { base: usize::try_from(address).ok()?, len: into.len() };
+fn read_memory(thread: Pid, address: usize, into: &mut [u8]) -> Result<usize, Errno> {
+    let remote = RemoteIoVec { base: address, len: into.len() };
     match process_vm_readv(thread, &mut [IoSliceMut::new(into)], &[remote]) {
-        Err(Errno::EPERM | Errno::ENOSYS) => {
-            let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
-            memory.read_at(into, address).ok()
-        }
-        read => read.ok(),
+        Err(Errno::EPERM | Errno::ENOSYS) => File::open(format!("/proc/{thread}/mem"))
+            .and_then(|memory| memory.read_at(into, address as u64))
+            .map_err(|error| errno(&error)),
+        read => read,
     }
 }
 
 /// The path of a file that a thread has open, or of the directory where it is.
-fn open_file(thread: Pid, descriptor: i32) -> Option<Vec<u8>> {
+fn open_file(thread: Pid, descriptor: i32) -> Result<Vec<u8>, Errno> {
     let path = match descriptor {
         WORKING_DIRECTORY => fs::read_link(format!("/proc/{thread}/cwd")),
         0.. => match fs::read_link(format!("/proc/{thread}/fd/{descriptor}")) {
@@ -202,20 +233,25 @@ fn open_file(thread: Pid, descriptor: i32) -> Option<Vec<u8>> {
             }
             path => path,
         },
-        _ => return None,
+        _ => return Err(Errno::EBADF),
     };
-    Some(path.ok()?.into_os_string().into_vec())
+    path.map(|path| path.into_os_string().into_vec()).map_err(|error| errno(&error))
+}
+
+/// What the kernel has said.
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }
 
 /// What a thread has open, as a descriptor of this process. For another user's, whose `/proc/PID/fd` is closed to one
 /// that may do no more than trace.
-fn borrowed(thread: Pid, descriptor: i32) -> Option<OwnedFd> {
+fn borrowed(thread: Pid, descriptor: i32) -> Result<OwnedFd, Errno> {
     let of = pidfd::thread(thread).or_else(|_| {
         let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
         let process = field(&status, "Tgid").and_then(|process| process.parse().ok());
         pidfd::process(process.map_or(thread, Pid::from_raw))
     });
-    pidfd::file(&of.ok()?, descriptor).ok()
+    pidfd::file(&of?, descriptor)
 }
 
 /// Without `.`, `..` and double slashes.
@@ -272,12 +308,12 @@ mod tests {
         let filter = filter(r#"{"calls":["read","write"],"error":"EIO","when":"2..3"}"#);
         let none = [0; 6];
         let (mut one, mut other) = (filter.memory(), filter.memory());
-        let mut hits = |index| filter.hits(&mut one, Pid::this(), index, &none);
+        let mut hits = |index| filter.judge(&mut one, Pid::this(), index, &none) == Verdict::Hit;
         assert_eq!(
             [hits(0), hits(0), hits(1), hits(0), hits(0), hits(1)],
             [false, true, false, true, false, true]
         );
-        assert!(!filter.hits(&mut other, Pid::this(), 0, &none));
+        assert_eq!(filter.judge(&mut other, Pid::this(), 0, &none), Verdict::Spared);
     }
 
     #[test]
@@ -285,7 +321,8 @@ mod tests {
         let filter = filter(r#"{"calls":["read"],"error":"EIO","probability":"25%","seed":7}"#);
         let hits = || {
             let mut memory = filter.memory();
-            (0..4000).map(|_| filter.hits(&mut memory, Pid::this(), 0, &[0; 6])).collect::<Vec<_>>()
+            let mut hit = || filter.judge(&mut memory, Pid::this(), 0, &[0; 6]) == Verdict::Hit;
+            (0..4000).map(|_| hit()).collect::<Vec<_>>()
         };
         let first = hits();
         assert_eq!(first, hits());
@@ -297,8 +334,9 @@ mod tests {
     fn descriptors_are_compared_as_the_kernel_takes_them() {
         let filter = filter(r#"{"calls":["read"],"error":"EIO","descriptors":[3]}"#);
         let mut memory = filter.memory();
-        let mut hits =
-            |first: u64| filter.hits(&mut memory, Pid::this(), 0, &[first, 0, 0, 0, 0, 0]);
+        let mut hits = |first: u64| {
+            filter.judge(&mut memory, Pid::this(), 0, &[first, 0, 0, 0, 0, 0]) == Verdict::Hit
+        };
         assert!(hits(3) && hits(0xffff_ffff_0000_0003));
         assert!(!hits(4) && !hits(u64::MAX));
     }
@@ -315,6 +353,9 @@ mod tests {
         {
             assert_eq!(found.unwrap(), here.as_os_str().as_encoded_bytes());
         }
-        assert_eq!(path(own, FileArgument::Path(0), &arguments), None);
+        for of_none in [FileArgument::Path(0), FileArgument::Descriptor(0)] {
+            let errno = path(own, of_none, &[u64::MAX; 6]).unwrap_err();
+            assert!(names_none(errno), "{errno}");
+        }
     }
 }

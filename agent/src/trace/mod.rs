@@ -43,6 +43,8 @@ pub struct Counters {
     names: Vec<&'static str>,
     /// Calls by another architecture's numbers, which are left alone.
     foreign: AtomicU64,
+    /// Calls of which it could not be told which file they are about, which are left alone.
+    unresolved: AtomicU64,
     /// Threads that are traced now.
     threads: AtomicU64,
 }
@@ -61,7 +63,8 @@ impl Counters {
     fn new(filter: &Filter) -> Self {
         let names: Vec<_> = filter.chosen().iter().map(|one| one.name).collect();
         let calls = names.iter().map(|_| Counter::default()).collect();
-        Self { calls, names, foreign: AtomicU64::new(0), threads: AtomicU64::new(0) }
+        let [foreign, unresolved, threads] = [const { AtomicU64::new(0) }; 3];
+        Self { calls, names, foreign, unresolved, threads }
     }
 
     /// As the plugin is told.
@@ -78,7 +81,7 @@ impl Counters {
             })
             .filter(|count| count.seen > 0)
             .collect();
-        CallCounts { calls, foreign: read(&self.foreign) }
+        CallCounts { calls, foreign: read(&self.foreign), unresolved: read(&self.unresolved) }
     }
 
     /// Threads that are traced now.

@@ -31,7 +31,7 @@ use pod_chaos_protocol::{Failure, FailureKind, Latency, SyscallFault};
 
 use super::{
     Counters, End,
-    filter::{Filter, Memory},
+    filter::{Filter, Memory, Verdict},
 };
 use crate::{
     clock,
@@ -354,8 +354,13 @@ impl Tracer {
         let counter = &self.counters.calls[index];
         counter.seen.fetch_add(1, Ordering::Relaxed);
         tracee.call = Some((index, clock::now_ns()));
-        if !self.filter.hits(&mut tracee.memory, thread, index, &arguments) {
-            return go_on(thread, 0);
+        match self.filter.judge(&mut tracee.memory, thread, index, &arguments) {
+            Verdict::Hit => {}
+            Verdict::Spared => return go_on(thread, 0),
+            Verdict::Unresolved => {
+                self.counters.unresolved.fetch_add(1, Ordering::Relaxed);
+                return go_on(thread, 0);
+            }
         }
         counter.hit.fetch_add(1, Ordering::Relaxed);
         tracee.phase = Phase::Inside(Fate::Hit);

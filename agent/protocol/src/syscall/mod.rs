@@ -201,6 +201,10 @@ pub struct CallCounts {
     /// Calls by another architecture's numbers (of 32-bit programs), which are left alone.
     #[serde(default, skip_serializing_if = "is_none")]
     pub foreign: u64,
+    /// Calls that were not hit because the kernel did not let the agent see which file they were about. They are among
+    /// those that were seen.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unresolved: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -231,10 +235,15 @@ impl fmt::Display for CallCounts {
             let rest = if self.calls.len() > NAMED { ", …" } else { "" };
             write!(out, " ({}{rest})", each.join(", "))?;
         }
-        match self.foreign {
-            0 => Ok(()),
-            foreign => write!(out, "; {foreign} calls of 32-bit programs left alone"),
+        for (count, which) in
+            [(self.foreign, "of 32-bit programs"), (self.unresolved, "about unknown files")]
+        {
+            if count > 0 {
+                let plural = if count == 1 { "" } else { "s" };
+                write!(out, "; {count} call{plural} {which} left alone")?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -331,13 +340,14 @@ mod tests {
             hit,
             ..CallCount::default()
         };
-        let mut counts = CallCounts { calls: vec![count("openat", 9, 7)], foreign: 0 };
+        let mut counts = CallCounts { calls: vec![count("openat", 9, 7)], ..CallCounts::default() };
         assert_eq!(counts.to_string(), "7 of 9 calls hit");
         counts.calls.push(count("read", 3, 0));
-        counts.foreign = 2;
+        (counts.foreign, counts.unresolved) = (2, 1);
         assert_eq!(
             counts.to_string(),
-            "7 of 12 calls hit (openat 7 of 9, read 0 of 3); 2 calls of 32-bit programs left alone"
+            "7 of 12 calls hit (openat 7 of 9, read 0 of 3); 2 calls of 32-bit programs left alone; \
+             1 call about unknown files left alone"
         );
     }
 }

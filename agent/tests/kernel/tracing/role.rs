@@ -40,11 +40,7 @@ pub fn play(arguments: &[String]) {
     while poll(&mut ends, PollTimeout::NONE).is_err() {}
     let late = begun.elapsed().saturating_sub(time).as_secs_f64() * 1000.0;
     let counts = tracing.counters().calls();
-    let (calls, foreign) = (counts.calls, counts.foreign);
     let (end, left) = tracing.finish();
     let end = format!("{end:?}");
-    println!(
-        "{}",
-        json!({ "end": end, "left": left, "calls": calls, "foreign": foreign, "late-ms": late })
-    );
+    println!("{}", json!({ "end": end, "left": left, "counts": counts, "late-ms": late }));
 }
