@@ -5,11 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use pod_chaos_protocol::{Ending, Event, FailureKind, Phase};
 use serde_json::{Value, json};
 
 use crate::{
-    container::{Container, kill_agent},
+    container::{Container, kill_agent, pid_of},
     pod::{Agent, clean_end, disturb, failure, revert, until},
     requirement::tests,
 };
@@ -18,6 +22,7 @@ tests! {
     Namespaces:
         memory_is_held_and_gives_way_to_the_app,
         a_killed_holder_holds_nothing,
+        a_holder_that_cannot_give_way_dies_before_the_app,
         who_is_killed_for_lack_of_memory_is_the_app,
         a_part_of_no_limit_is_refused;
 }
@@ -49,6 +54,15 @@ pub fn used(container: &Container) -> u64 {
     all.trim().parse::<u64>().unwrap() - files.unwrap().parse::<u64>().unwrap()
 }
 
+/// What its processes use for themselves.
+fn rss(container: &Container) -> u64 {
+    let stat = container.read(&["memory.stat"]);
+    let line = |line: &str| {
+        line.strip_prefix("total_rss ").or(line.strip_prefix("anon ")).map(str::to_owned)
+    };
+    stat.lines().find_map(line).unwrap().parse().unwrap()
+}
+
 fn in_force(container: &Container, load: &Value, time: &str) -> Agent {
     let mut agent = container.agent_in_its_group();
     agent.send(&request(container, load, time));
@@ -60,7 +74,7 @@ fn in_force(container: &Container, load: &Value, time: &str) -> Agent {
 }
 
 /// An app that keeps so many MiB, until its input ends.
-fn app(container: &Container, mib: u32) -> Child {
+pub fn app(container: &Container, mib: u32) -> Child {
     container
         .start_beside(&format!("(head -c {mib}M /dev/zero; cat) | exec tail -c {mib}M >/dev/null"))
 }
@@ -73,13 +87,7 @@ fn memory_is_held_and_gives_way_to_the_app() {
     let now = used(&container);
     assert!(now.abs_diff(goal) <= TOLERANCE, "{now} used, {goal} asked for");
     let mut app = app(&container, 12);
-    let rss = || {
-        let stat = container.read(&["memory.stat"]);
-        let line = |line: &str| {
-            line.strip_prefix("total_rss ").or(line.strip_prefix("anon ")).map(str::to_owned)
-        };
-        stat.lines().find_map(line).unwrap().parse::<u64>().unwrap()
-    };
+    let rss = || rss(&container);
     until("the app to grow", || (rss() > 12 << 20).then_some(()));
     until("the rest to give way", || (used(&container).abs_diff(goal) <= TOLERANCE).then_some(()));
     drop(app.stdin.take());
@@ -113,6 +121,21 @@ fn a_killed_holder_holds_nothing() {
     kill_agent(&mut agent);
     until("the memory to be free", || (used(&container) < before + (4 << 20)).then_some(()));
     assert_eq!(container.ask(&revert()).len(), 1);
+}
+
+/// It is stopped, so that it cannot shrink.
+fn a_holder_that_cannot_give_way_dies_before_the_app() {
+    let container = limited();
+    let mut agent = in_force(&container, &json!({ "size": "36Mi" }), "60s");
+    kill(pid_of(&agent), Signal::SIGSTOP).unwrap();
+    let mut app = app(&container, 16);
+    until("the app to grow", || (rss(&container) > 16 << 20).then_some(()));
+    // The command that entered the namespaces stands still with it.
+    kill(Pid::from_raw(agent.child.id().cast_signed()), Signal::SIGCONT).unwrap();
+    agent.child.wait().unwrap();
+    assert_eq!(container.ask(&revert()).len(), 1);
+    drop(app.stdin.take());
+    assert!(app.wait().unwrap().success(), "the app was killed");
 }
 
 fn who_is_killed_for_lack_of_memory_is_the_app() {

@@ -33,6 +33,8 @@ pub enum Needs {
     Python,
     /// The same, and strace to compare with.
     Strace,
+    /// A clock that nobody else goes by.
+    OwnClock,
 }
 
 /// The first link or qdisc that this kernel lacks.
@@ -94,6 +96,9 @@ impl Needs {
                 );
             }
             return lacking_tool(tools).map(|tool| format!("skipped: no {tool} on this machine"));
+        }
+        if self == Self::OwnClock && !*IS_PROGRAM {
+            return Some("skipped: sets the clock, and it is this machine's".to_owned());
         }
         if let Some(tool) = *NO_TOOL {
             return Some(format!("skipped: no {tool} on this machine"));
