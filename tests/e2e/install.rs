@@ -13,6 +13,12 @@ use crate::{
 pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     let pod = space.nginx("nginx")?;
+    let untouched = pod.network()?;
+    let doctor = |more: &[&str]| space.plugin(&[&["doctor", "-p", "nginx"], more].concat());
+    let found = doctor(&[]);
+    let said = text(&found);
+    check!(found.status.success() && said.contains("taken with NET_ADMIN, NET_RAW"), "{said}");
+    check!(pod.ephemeral()?.is_empty(), "to look is not to touch");
     let first = space.plugin(&["install", "-p", "nginx"]);
     let said = text(&first);
     let agent = pod.agent()?;
@@ -21,7 +27,12 @@ pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
     let second = space.plugin(&["install", "-p", "nginx"]);
     let said = text(&second);
     check!(second.status.success() && said.contains("already has an agent"), "{said}");
+    let found = doctor(&["disrupt", "--probe"]);
+    let (said, kernel) = (text(&found), lab.node(&["uname", "-r"]).stdout);
+    let kernel = format!("Linux {}", String::from_utf8_lossy(&kernel).trim());
+    check!(found.status.success() && said.contains(&kernel), "{kernel}: {said}");
     check!(pod.ephemeral()? == [agent], "a second agent was put in");
+    check!(pod.network()? == untouched, "left behind: {}", pod.network()?);
     Ok(())
 }
 

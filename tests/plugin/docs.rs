@@ -49,6 +49,9 @@ fn tools() -> TempDir {
     for tool in ["kind", "minikube", "aws", "skopeo"] {
         program(&folder.path().join(tool), "#!/bin/sh\n");
     }
+    // The lab builds its images with it.
+    fs::create_dir(folder.path().join("scripts")).unwrap();
+    program(&folder.path().join("scripts/images"), "#!/bin/sh\n");
     folder
 }
 

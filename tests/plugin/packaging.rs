@@ -1,8 +1,13 @@
 //! Files that say what the code says too, and the rules of those who take them.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
+use clap::{Command, CommandFactory as _};
 use serde_json::{Value, json};
+
+#[allow(dead_code, reason = "a program of its own")]
+#[path = "../../examples/man.rs"]
+mod man;
 
 fn read(file: &str) -> String {
     let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -57,4 +62,35 @@ fn kyvernos_policy_says_what_the_api_servers_says() {
         binding["spec"]["matchResources"]["namespaceSelector"].clone();
     assert_eq!(spec, both);
     assert_eq!(both["validations"].as_array().unwrap().len(), 5);
+}
+
+/// Looks at the page of a command and at those below it; adds their names.
+fn look_at_page(command: &Command, name: &str, folder: &Path, pages: &mut BTreeSet<String>) {
+    let file = format!("{name}.1");
+    let page =
+        fs::read_to_string(folder.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    assert!(page.contains(".TH ") && page.contains(".SH SYNOPSIS"), "{page}");
+    for flag in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let Some(long) = flag.get_long() else { continue };
+        // As roff writes a dash.
+        let written = format!("--{long}").replace('-', "\\-");
+        assert!(page.contains(&written), "{file} has no {written}");
+    }
+    pages.insert(file);
+    for below in command.get_subcommands().filter(|it| !it.is_hide_set()) {
+        look_at_page(below, &format!("{name}-{}", below.get_name()), folder, pages);
+    }
+}
+
+#[test]
+fn every_command_and_flag_is_in_a_man_page() {
+    let folder = tempfile::tempdir().unwrap();
+    man::write(folder.path()).unwrap();
+    let command = pod_chaos::cli::Cli::command();
+    let mut pages = BTreeSet::new();
+    look_at_page(&command, "kubectl-pod-chaos", folder.path(), &mut pages);
+    let written = fs::read_dir(folder.path()).unwrap();
+    let written: BTreeSet<_> =
+        written.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(pages.len() > 20 && written == pages, "{written:?}");
 }
