@@ -6,7 +6,7 @@ use futures::{
     Stream, StreamExt as _,
     channel::mpsc::unbounded,
     future::join_all,
-    stream::{BoxStream, SelectAll, select},
+    stream::{BoxStream, SelectAll, once, select_all},
 };
 use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
@@ -128,7 +128,7 @@ async fn look(
     target: &Followed,
 ) -> Result<(Vec<Endpoint>, Changes, Option<String>), Error> {
     let namespace = target.namespace.as_ref().map_or(cluster.namespace(), Namespace::as_str);
-    let (mut changes, warning) = match &target.kind {
+    let (changes, warning) = match &target.kind {
         FollowedKind::Pods(labels) => {
             let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
             let config = watcher::Config::default().labels(labels.as_str());
@@ -153,20 +153,22 @@ async fn look(
             let one = watcher::Config::default().fields(&format!("metadata.name={}", wanted.name));
             let label = format!("kubernetes.io/service-name={}", wanted.name);
             let slices = Api::<EndpointSlice>::namespaced(cluster.client(), namespace);
-            let parts = select(
-                objects(services, one).map(|found| found.map(Part::Service)),
+            let parts = [
+                objects(services, one).map(|found| found.map(Part::Service)).boxed(),
                 objects(slices, watcher::Config::default().labels(&label))
-                    .map(|found| found.map(Part::Slices)),
-            );
+                    .map(|found| found.map(Part::Slices))
+                    .boxed(),
+                nodes.map(|found| Ok(Part::Nodes(found))).boxed(),
+            ];
             let port = wanted.port.clone();
-            let both = together(parts);
-            let changes = both.map(move |both| {
-                let (service, slices) = both?;
+            let changes = together(select_all(parts)).map(move |all| {
+                let (service, slices, nodes) = all?;
                 Ok(of_service(service.first(), &slices, &nodes, port.as_ref()))
             });
             (changes.boxed(), warning)
         }
     };
+    let mut changes = news(changes);
     let first =
         in_time(async { Ok(changes.next().await) }).await.map_err(|error| api_error(&error))?;
     let endpoints = first.unwrap_or_else(|| Ok(Vec::new()))?;
@@ -190,18 +192,37 @@ async fn look(
     Err(Error::new(Exit::Refused, message).hint(hint))
 }
 
-/// The addresses of the nodes, where the Service has ports of theirs. Who may not list nodes is told what is
-/// left out.
-async fn nodes_of(cluster: &Cluster, service: &Service) -> (Vec<Node>, Option<String>) {
+/// Without what says the same as before: most that changes about an object is not where it is met.
+fn news(changes: Changes) -> Changes {
+    let mut last = None;
+    let is_news = move |change: &Result<Vec<Endpoint>, Error>| {
+        let Ok(endpoints) = change else { return ready(true) };
+        let before = last.replace(endpoints.clone());
+        ready(before != last)
+    };
+    changes.filter(is_news).boxed()
+}
+
+/// The nodes, where the Service has ports of theirs, and each time they have changed. Who may not list nodes is
+/// told what is left out; for who may not watch them they stay what they were.
+async fn nodes_of(
+    cluster: &Cluster,
+    service: &Service,
+) -> (BoxStream<'static, Vec<Node>>, Option<String>) {
     if !peers::has_node_ports(service) {
-        return (Vec::new(), None);
+        return (once(ready(Vec::new())).boxed(), None);
     }
     let nodes = Api::<Node>::all(cluster.client());
     match in_time(nodes.list(&ListParams::default())).await {
-        Ok(list) => (list.items, None),
+        Ok(list) => {
+            let changes = objects(nodes, watcher::Config::default());
+            let changes = changes.filter_map(|found| ready(found.ok()));
+            (once(ready(list.items)).chain(changes).boxed(), None)
+        }
         Err(error) => {
             let why = api_error(&error).messages.join("; ");
-            (Vec::new(), Some(format!("its ports on the nodes are not hit: {why}")))
+            let warning = format!("its ports on the nodes are not hit: {why}");
+            (once(ready(Vec::new())).boxed(), Some(warning))
         }
     }
 }
@@ -209,13 +230,14 @@ async fn nodes_of(cluster: &Cluster, service: &Service) -> (Vec<Node>, Option<St
 enum Part {
     Service(Vec<Service>),
     Slices(Vec<EndpointSlice>),
+    Nodes(Vec<Node>),
 }
 
-/// Both parts of a Service each time one has changed, as soon as both are known.
+/// All parts of a Service each time one has changed, as soon as all are known.
 fn together(
     parts: impl Stream<Item = Result<Part, Error>> + Send + 'static,
-) -> impl Stream<Item = Result<(Vec<Service>, Vec<EndpointSlice>), Error>> + Send {
-    let (mut service, mut slices) = (None, None);
+) -> impl Stream<Item = Result<(Vec<Service>, Vec<EndpointSlice>, Vec<Node>), Error>> + Send {
+    let (mut service, mut slices, mut nodes) = (None, None, None);
     parts.filter_map(move |part| {
         ready(match part {
             Err(error) => Some(Err(error)),
@@ -223,8 +245,10 @@ fn together(
                 match part {
                     Part::Service(found) => service = Some(found),
                     Part::Slices(found) => slices = Some(found),
+                    Part::Nodes(found) => nodes = Some(found),
                 }
-                service.clone().zip(slices.clone()).map(Ok)
+                let both = service.clone().zip(slices.clone()).zip(nodes.clone());
+                both.map(|((service, slices), nodes)| Ok((service, slices, nodes)))
             }
         })
     })

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Lab, Namespace, Node, Pod, Running, slow_for, text, wait_for},
+    lab::{Backend, Lab, Namespace, Pod, Running, slow_for, text, wait_for},
 };
 
 /// How far the end may be from the deadline, in seconds.
@@ -32,7 +32,7 @@ fn survives_its_agent(
     lab: &Lab,
     kill: impl Fn(&Pod, &mut Running) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
-    lasts(lab, kill, Some(0), lab.is(Node::Native))
+    lasts(lab, kill, Some(0), lab.backend() == Backend::Userspace)
 }
 
 /// A machine may stall at the very moment; not each time.

@@ -17,11 +17,12 @@ fn reaches(from: &Pod, address: &str) -> bool {
     lab_command(&["pod", &place, "--", "timeout", "5", "bash", "-c", &connect]).status.success()
 }
 
-fn service(namespace: &str, name: &str, headless: bool) -> Value {
+/// A Service of the pods `app`, with or without an address of its own.
+pub fn service(namespace: &str, name: &str, app: &str, headless: bool) -> Value {
     let mut service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 80}]},
+        "spec": {"selector": {"app": app}, "ports": [{"port": 80}]},
     });
     if headless {
         service["spec"]["clusterIP"] = json!("None");
@@ -29,12 +30,18 @@ fn service(namespace: &str, name: &str, headless: bool) -> Value {
     service
 }
 
+/// What the kubelets have made known as endpoints, in JSON.
+pub fn endpoints(namespace: &str) -> String {
+    let slices = ["get", "endpointslices", "-n", namespace, "-o", "json"];
+    String::from_utf8_lossy(&kubectl(&slices).stdout).into_owned()
+}
+
 /// A Service is hit by its own address and by those behind it, a name by the addresses that the pod itself gets for
 /// it: a replica that is added half way too, and so is another answer for the name; and nobody else is.
 pub fn a_new_replica_is_hit_too(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
     for (name, headless) in [("db", false), ("cache", true)] {
-        apply(&service(&space.name, name, headless))?;
+        apply(&service(&space.name, name, name, headless))?;
     }
     for name in ["client", "db", "cache", "bystander"] {
         space.create(name, &json!({}))?;
@@ -44,10 +51,8 @@ pub fn a_new_replica_is_hit_too(lab: &Lab) -> Result<(), Failed> {
     let (db, cache, bystander) = (db?.address()?, cache?.address()?, bystander?.address()?);
     let own = ["get", "service", "db", "-n", &space.name, "-o", "jsonpath={.spec.clusterIP}"];
     let own = String::from_utf8_lossy(&kubectl(&own).stdout).into_owned();
-    // It is the kubelet's word that makes a pod an endpoint.
     wait_for("the services' endpoints", Duration::from_secs(20), || {
-        let slices = ["get", "endpointslices", "-n", &space.name, "-o", "json"];
-        let slices = String::from_utf8_lossy(&kubectl(&slices).stdout).into_owned();
+        let slices = endpoints(&space.name);
         slices.contains(&db) && slices.contains(&cache)
     })?;
 

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     thread::sleep,
@@ -61,6 +61,20 @@ impl fmt::Display for Node {
         })
     }
 }
+
+/// What does a fault to packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's netem, on links of the fault's own.
+    Netem,
+    /// The kernel's netem, in a queue of the interface itself.
+    Prio,
+    /// The agent.
+    Userspace,
+}
+
+/// What `disrupt` is told to use, by a value of its hidden flag; the agent chooses when it is not set.
+static FORCED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("POD_CHAOS_BACKEND").ok());
 
 /// Where pings come from that look at a pod: from outside of pods, and from no node, which faults spare.
 pub const OBSERVER4: &str = "10.77.2.1";
@@ -118,6 +132,18 @@ impl Lab {
     /// Whether its tests run on that node.
     pub fn is(&self, node: Node) -> bool {
         self.home == node
+    }
+
+    /// What `disrupt` uses there.
+    pub fn backend(&self) -> Backend {
+        match (FORCED.as_deref(), self.home) {
+            (Some("prio"), _) => Backend::Prio,
+            (Some("userspace"), _) | (None, Node::Native) => Backend::Userspace,
+            (Some("netem"), _) | (None, Node::Guest) => Backend::Netem,
+            (Some(other), _) => {
+                panic!("POD_CHAOS_BACKEND is netem, prio or userspace, not {other}")
+            }
+        }
     }
 
     /// Whether it has such a node.
@@ -286,6 +312,9 @@ pub fn plugin(args: &[&str]) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("kubectl");
     command.arg("pod-chaos").args(args).env("PATH", format!("{}:{path}", folder.display()));
+    if let (Some(backend), Some(&"disrupt")) = (FORCED.as_deref(), args.first()) {
+        command.args(["--backend", backend]);
+    }
     command
 }
 

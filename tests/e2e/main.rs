@@ -2,8 +2,8 @@
 //! `ab`, `ping`, `tc -j`, `nft -j`, `ip -j`, container statuses.
 //!
 //! Run it with `scripts/lab run -- cargo test --test e2e`; without a lab every test is ignored and
-//! says why. `POD_CHAOS_NODE=native` (or `guest`) has all of them on that node, which is how the backend of
-//! nodes without netem passes what netem passes.
+//! says why. `POD_CHAOS_NODE=native` (or `guest`) has all of them on that node, `POD_CHAOS_BACKEND` has `disrupt` use
+//! that backend, which is how each backend passes what the others pass.
 
 mod admission;
 mod deadline;

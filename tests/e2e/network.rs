@@ -8,10 +8,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     process::Command,
-    sync::{
-        LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
@@ -21,9 +18,10 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
+    followed::{endpoints, service},
     lab::{
-        Lab, Namespace, Node, OBSERVER4, OBSERVER6, Outcome, Pod, Running, lab as lab_command,
-        text, wait_for,
+        Backend, Lab, Namespace, Node, OBSERVER4, OBSERVER6, Outcome, Pod, Running, apply, kubectl,
+        lab as lab_command, text, wait_for,
     },
 };
 
@@ -32,10 +30,6 @@ const MEASUREMENTS: u32 = 3;
 /// How long to wait for an answer that should not come, and for one that should.
 const IN_VAIN: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// The backend that `disrupt` is to use, by the name of its hidden flag; the agent chooses when it is not set.
-static BACKEND: LazyLock<Option<String>> =
-    LazyLock::new(|| std::env::var("POD_CHAOS_BACKEND").ok());
 
 /// Flags of `disrupt`, and what pings to the pod show while they are in force.
 type Case = (&'static [&'static str], Sees);
@@ -224,6 +218,12 @@ const TARGETS: &[(&[&str], &str)] = &[
     (&["--local-port", "80"], "tcp"),
     (&["--port", "1-65535"], "tcp"),
     (&["--exclude", "/tcp"], "peer peer6 observer"),
+    // A Service without ports and an address of its own: it has IPv4 alone, and is a name.
+    (&["--to-service", "peers"], "peer"),
+    (&["--from-service", "peers"], "peer"),
+    (&["--exclude-service", "peers"], "peer6 observer tcp"),
+    (&["--to", "peers"], "peer"),
+    (&["--exclude", "peers"], "peer6 observer tcp"),
 ];
 
 /// Flags of `partition`, and what an open connection and a new one come to.
@@ -250,9 +250,9 @@ type Job<'a> = (String, Box<dyn Fn(&Eye<'_>) -> Outcome + Sync + 'a>);
 /// Each option alone and with others.
 pub fn every_option(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
-    let mut jobs: Vec<_> = options().collect();
+    let mut jobs: Vec<_> = options(lab.backend()).collect();
     let release = lab.node(&["uname", "-r"]).stdout;
-    if lab.is(Node::Native) || has_seeds(&String::from_utf8_lossy(&release)) {
+    if lab.backend() == Backend::Userspace || has_seeds(&String::from_utf8_lossy(&release)) {
         jobs.push(("--seed".to_owned(), Box::new(a_seed_repeats_what_is_lost)));
     }
     do_all(&space, &jobs)
@@ -261,10 +261,14 @@ pub fn every_option(lab: &Lab) -> Result<(), Failed> {
 /// What is aimed at, beside what is not: whatever does the fault, the same gate lets it in.
 pub fn every_target_and_partition(lab: &Lab) -> Result<(), Failed> {
     let space = lab.namespace(&json!({}))?;
+    let mut peers = service(&space.name, "peers", "peer", true);
+    peers["spec"]["ports"] = Value::Null;
+    apply(&peers)?;
     // Where processes start quickly.
     space.create("peer", &json!({"spec": {"nodeName": lab.node_name(Node::Native)}}))?;
     let peer = space.running("peer")?;
-    do_all(&space, &targets_and_partitions(&peer)?)
+    wait_for("the peers' endpoint", PATIENCE, || endpoints(&space.name).contains(&peer.name))?;
+    do_all(&space, &targets_and_partitions(&peer, lab.backend())?)
 }
 
 /// By several pods at once.
@@ -286,19 +290,19 @@ fn do_all(space: &Namespace, jobs: &[Job<'_>]) -> Result<(), Failed> {
     Ok(())
 }
 
-fn options<'a>() -> impl Iterator<Item = Job<'a>> {
-    let options = ALONE.iter().chain(TOGETHER).filter(|(flags, _)| is_possible(flags));
+fn options<'a>(by: Backend) -> impl Iterator<Item = Job<'a>> {
+    let options = ALONE.iter().chain(TOGETHER).filter(move |(flags, _)| is_possible(flags, by));
     options.map(|(flags, sees)| -> Job<'_> {
         (flags.join(" "), Box::new(move |eye| option(eye, flags, *sees)))
     })
 }
 
-fn targets_and_partitions(peer: &Pod) -> Outcome<Vec<Job<'_>>> {
+fn targets_and_partitions(peer: &Pod, by: Backend) -> Outcome<Vec<Job<'_>>> {
     let addresses = peer.addresses()?;
     let of = |version: char| addresses.iter().find(|one| one.contains(version));
     let four = of('.').ok_or("the peer has no IPv4 address")?;
     let six = of(':').ok_or("the peer has no IPv6 address")?;
-    let targets = TARGETS.iter().filter(|(flags, _)| is_possible(flags));
+    let targets = TARGETS.iter().filter(|(flags, _)| is_possible(flags, by));
     let targets = targets.map(|(flags, want)| -> Job<'_> {
         let fill = |flag: &&str| flag.replace("{peer}", four).replace("{peer6}", six);
         let flags: Vec<_> = flags.iter().map(fill).collect();
@@ -309,7 +313,8 @@ fn targets_and_partitions(peer: &Pod) -> Outcome<Vec<Job<'_>>> {
         (flags.join(" "), Box::new(move |eye| partition(eye, flags, (*open, *new))))
     });
     let share: Job<'_> = ("--connections".to_owned(), Box::new(a_share_of_connections));
-    Ok(targets.chain(partitions).chain([share]).collect())
+    let names: Job<'_> = ("--spare-dns".to_owned(), Box::new(names_are_spared));
+    Ok(targets.chain(partitions).chain([share, names]).collect())
 }
 
 /// Whether netem of this release of Linux has seeds.
@@ -319,9 +324,9 @@ fn has_seeds(release: &str) -> bool {
 }
 
 /// In a queue of the interface itself there is only what leaves.
-fn is_possible(flags: &[&str]) -> bool {
+fn is_possible(flags: &[&str], by: Backend) -> bool {
     let comes_in = |flag: &&str| flag.starts_with("--from") || *flag == "--direction";
-    BACKEND.as_deref() != Some("prio") || !flags.iter().any(comes_in)
+    by != Backend::Prio || !flags.iter().any(comes_in)
 }
 
 /// Does what is next to a pod until nothing is left, and finds it as before; what was wrong.
@@ -387,10 +392,7 @@ struct Eye<'a> {
 impl Eye<'_> {
     /// Puts a fault in force. What comes from the node is hit too: some that look are there.
     fn start(&self, command: &str, flags: &[&str]) -> Outcome<Running> {
-        let mut common = vec![command, "-p", &self.pod.name, "--include-probes", "-r", "60"];
-        if let Some(backend) = BACKEND.as_deref().filter(|_| command == "disrupt") {
-            common.extend(["--backend", backend]);
-        }
+        let common = [command, "-p", &self.pod.name, "--include-probes", "-r", "60"];
         // How many connections were killed comes before.
         let is_other = |line: &str| line.contains("connections ended");
         self.space.start_with(&[&common[..], flags].concat(), is_other)
@@ -733,6 +735,28 @@ fn a_share_of_connections(eye: &Eye<'_>) -> Outcome {
     end(fault)?;
     // Four standard deviations.
     check!((15..=45).contains(&passed), "{passed} of 60 connections passed");
+    Ok(())
+}
+
+/// Everything is refused, and so are questions to name servers unless they are spared.
+fn names_are_spared(eye: &Eye<'_>) -> Outcome {
+    let server =
+        ["get", "service", "kube-dns", "-n", "kube-system", "-o", "jsonpath={.spec.clusterIP}"];
+    let server = String::from_utf8_lossy(&kubectl(&server).stdout).into_owned();
+    // RFC 1035: the start of authority of `cluster.local`; any answer will do.
+    let question = r"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07cluster\x05local\0\0\x06\0\x01";
+    let ask = format!(
+        "exec 3<>/dev/udp/{server}/53; printf '{question}' >&3; head -c 12 <&3 | grep -q ."
+    );
+    for (flags, spared) in [(&["--spare-dns"][..], true), (&[], false)] {
+        let fault = eye.start("partition", &[&["--reject"], flags].concat())?;
+        let answered = eye.pod.run(&["timeout", "5", "bash", "-c", &ask]).is_ok();
+        let connected = TcpStream::connect_timeout(&eye.http(), PATIENCE);
+        end(fault)?;
+        check!(answered == spared, "with {flags:?} the name server was heard: {answered}");
+        let refused = connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        check!(refused, "with {flags:?} a connection passes");
+    }
     Ok(())
 }
 

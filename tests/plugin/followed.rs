@@ -77,7 +77,11 @@ fn heard(api: &FakeApi) -> (Vec<String>, Vec<String>) {
 fn a_new_pod_with_the_labels_is_told_to_the_agent() {
     let api = serve(Scenario {
         objects: vec![("pods", pod("db-0", "10.1.0.1")), ("pods", pod("db-1", "10.1.0.2"))],
-        changes: vec![(100, "pods", "ADDED", pod("db-2", "10.1.0.3"))],
+        changes: vec![
+            // Something else about it.
+            (50, "pods", "MODIFIED", pod("db-0", "10.1.0.1")),
+            (100, "pods", "ADDED", pod("db-2", "10.1.0.3")),
+        ],
         ..Scenario::default()
     });
     let output = disrupt(&api, &["--to-pods", "app=db"]);
@@ -100,14 +104,22 @@ fn a_pod_that_has_gone_is_told_too() {
     assert!(api.requests().iter().any(|line| line.contains("/namespaces/prod/pods?")));
 }
 
+fn node(name: &str, addresses: &[&str]) -> Value {
+    let at = |address: &&str| json!({ "type": "InternalIP", "address": address });
+    let mut addresses: Vec<_> = addresses.iter().map(at).collect();
+    addresses.push(json!({ "type": "Hostname", "address": name }));
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "resourceVersion": "2" },
+        "status": { "addresses": addresses },
+    })
+}
+
 #[test]
 fn a_service_is_its_own_addresses_and_what_is_behind_it() {
-    let node = json!({ "metadata": { "name": "node" }, "status": { "addresses": [
-        { "type": "InternalIP", "address": "192.168.0.1" } ] } });
     let api = serve(Scenario {
         objects: vec![
             ("services", service()),
-            ("nodes", node),
+            ("nodes", node("a", &["192.168.0.1"])),
             ("endpointslices", slice("db-a", &["10.1.0.1"])),
         ],
         changes: vec![(
@@ -126,15 +138,30 @@ fn a_service_is_its_own_addresses_and_what_is_behind_it() {
     assert_eq!(then, [&before[..1], &["10.1.0.2:15432/tcp"], &before[1..]].concat());
 }
 
+#[test]
+fn a_services_ports_on_a_new_node_are_told_too() {
+    let api = serve(Scenario {
+        objects: vec![
+            ("services", service()),
+            ("nodes", node("a", &["192.168.0.1"])),
+            ("endpointslices", slice("db-a", &["10.1.0.1"])),
+        ],
+        changes: vec![
+            // A sign of life.
+            (50, "nodes", "MODIFIED", node("a", &["192.168.0.1"])),
+            (100, "nodes", "ADDED", node("b", &["192.168.0.2"])),
+        ],
+        ..Scenario::default()
+    });
+    let output = disrupt(&api, &["--to-service", "db:sql"]);
+    assert_eq!(output.status.code(), Some(0), "{}", seen(&output));
+    let (first, then) = heard(&api);
+    assert_eq!(then, [&first[..], &["192.168.0.2:30001/tcp".to_owned()]].concat());
+}
+
 /// By all addresses of all nodes, of both families, and by the port that is meant alone.
 #[test]
 fn a_services_ports_on_nodes_are_hit_too_by_who_may_list_nodes() {
-    let node = |name: &str, addresses: &[&str]| {
-        let at = |address: &&str| json!({ "type": "InternalIP", "address": address });
-        let mut addresses: Vec<_> = addresses.iter().map(at).collect();
-        addresses.push(json!({ "type": "Hostname", "address": name }));
-        json!({ "metadata": { "name": name }, "status": { "addresses": addresses } })
-    };
     let mut several = service();
     let stats = json!({ "name": "stats", "port": 9187, "nodePort": 30002 });
     several["spec"]["ports"].as_array_mut().unwrap().push(stats);
