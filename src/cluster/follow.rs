@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     exit::{Error, Exit},
-    plan::{Followed, FollowedKind, Namespace},
+    plan::{Followed, FollowedKind, Namespace, ServicePortName},
 };
 
 /// What a target stands for, each time that changes; or why nobody knows.
@@ -160,12 +160,7 @@ async fn look(
                     .boxed(),
                 nodes.map(|found| Ok(Part::Nodes(found))).boxed(),
             ];
-            let port = wanted.port.clone();
-            let changes = together(select_all(parts)).map(move |all| {
-                let (service, slices, nodes) = all?;
-                Ok(of_service(service.first(), &slices, &nodes, port.as_ref()))
-            });
-            (changes.boxed(), warning)
+            (together(select_all(parts), wanted.port.clone()).boxed(), warning)
         }
     };
     let mut changes = news(changes);
@@ -233,24 +228,23 @@ enum Part {
     Nodes(Vec<Node>),
 }
 
-/// All parts of a Service each time one has changed, as soon as all are known.
+/// Where a Service can be met each time a part of it has changed, as soon as all parts are known.
 fn together(
     parts: impl Stream<Item = Result<Part, Error>> + Send + 'static,
-) -> impl Stream<Item = Result<(Vec<Service>, Vec<EndpointSlice>, Vec<Node>), Error>> + Send {
+    port: Option<ServicePortName>,
+) -> impl Stream<Item = Result<Vec<Endpoint>, Error>> + Send {
     let (mut service, mut slices, mut nodes) = (None, None, None);
     parts.filter_map(move |part| {
-        ready(match part {
-            Err(error) => Some(Err(error)),
-            Ok(part) => {
-                match part {
-                    Part::Service(found) => service = Some(found),
-                    Part::Slices(found) => slices = Some(found),
-                    Part::Nodes(found) => nodes = Some(found),
-                }
-                let both = service.clone().zip(slices.clone()).zip(nodes.clone());
-                both.map(|((service, slices), nodes)| Ok((service, slices, nodes)))
-            }
-        })
+        match part {
+            Err(error) => return ready(Some(Err(error))),
+            Ok(Part::Service(found)) => service = Some(found),
+            Ok(Part::Slices(found)) => slices = Some(found),
+            Ok(Part::Nodes(found)) => nodes = Some(found),
+        }
+        let all = service.as_ref().zip(slices.as_ref()).zip(nodes.as_ref());
+        ready(all.map(|((service, slices), nodes)| {
+            Ok(of_service(service.first(), slices, nodes, port.as_ref()))
+        }))
     })
 }
 
