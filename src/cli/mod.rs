@@ -162,6 +162,12 @@ pub struct ConnectionArgs {
     /// How long one request may take, 0 for ever
     #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
     pub request_timeout: WarmUp,
+    /// How much is told of the way there: from 6 on each request and its answer
+    #[arg(long, global = true, value_name = "LEVEL", default_value_t)]
+    pub v: u8,
+    /// Taken as kubectl takes it; nothing is kept there
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub cache_dir: Option<std::path::PathBuf>,
 }
 
 impl ConnectionArgs {

@@ -2,18 +2,15 @@
 
 use clap::Args;
 
-use super::{NamespaceArgs, OutputArgs};
-use crate::plan::PodName;
+use super::{OutputArgs, PickArgs};
 
 /// Flags of `version`.
 #[derive(Debug, Args)]
+#[command(after_help = "Without a word on which pods, no agent is asked, nor is a cluster.")]
 pub struct VersionArgs {
-    /// Ask the agents in this pod for theirs too
-    #[arg(short, long, value_name = "NAME")]
-    pub pod: Option<PodName>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub namespace: NamespaceArgs,
+    pub pick: PickArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: OutputArgs,

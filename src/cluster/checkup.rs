@@ -107,12 +107,12 @@ pub fn kind(pod: &Pod, domain: Domain) -> Finding {
 pub async fn admission(at: &Chosen, spec: &AgentSpec) -> Finding {
     let capabilities = spec.role.capabilities();
     let with = if capabilities.is_empty() {
-        format!("without capabilities, as user {}", spec.role.user().uid)
+        format!("as user {}, without capabilities", spec.role.user().uid)
     } else {
         format!("with {}", capabilities.join(", "))
     };
     let taken = super::inject::dry_run(at, spec).await;
-    Finding::of("admission", taken.map(|()| format!("the agent would be taken {with}")))
+    Finding::of("admission", taken.map(|()| format!("an agent is let in {with}")))
 }
 
 /// Whether an agent is there.

@@ -21,7 +21,7 @@ use kube::{
 use tokio::sync::OnceCell;
 use tower::{buffer::BufferLayer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 
-use super::{api_error, error::login_error, retry::ReadAgain};
+use super::{api_error, error::login_error, retry::ReadAgain, told::Telling};
 use crate::{
     cli::ConnectionArgs,
     exit::{Error, Exit},
@@ -158,6 +158,7 @@ impl Cluster {
         let login = config.auth_info.exec.clone();
         let service = ClientBuilder::try_from(config)
             .map_err(|error| scope.tell(login_error(&error, login.as_ref())))?;
+        let service = service.with_layer(&Telling::at(args.v));
         let service = service.with_layer(&ConcurrencyLimitLayer::new(REQUESTS_AT_ONCE));
         // The service itself cannot be cloned, which trying again takes.
         let shared = BufferLayer::new(REQUESTS_QUEUED);

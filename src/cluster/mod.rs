@@ -22,6 +22,7 @@ mod session;
 mod stream;
 mod swap;
 mod target;
+mod told;
 
 pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
 pub use audit::{Audit, reverted};

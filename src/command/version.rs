@@ -1,4 +1,4 @@
-//! `version`: the plugin's, and that of the agents in a pod.
+//! `version`: the plugin's, and those of the agents in pods.
 
 use std::io::{Write as _, stdout};
 
@@ -6,13 +6,13 @@ use pod_chaos_protocol::PROTOCOL;
 use serde::Serialize;
 use serde_json::json;
 
-use super::fault::together;
+use super::{fault::together, revert::chosen, start::all};
 use crate::{
     cli::{ConnectionArgs, VersionArgs},
-    cluster::{Cluster, Scope, Session, SessionError, agents},
+    cluster::{Chosen, Cluster, Session, SessionError, agents},
     exit::{Error, Exit},
-    plan::{OutputFormat, PodName},
-    report::{document, json as as_json, say},
+    plan::{OutputFormat, Selection},
+    report::{Board, document, json as as_json, say},
 };
 
 /// The plugin's own version.
@@ -27,26 +27,27 @@ struct AgentVersion {
 }
 
 pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Result<Exit, Error> {
-    let Some(pod) = &args.pod else {
+    let selection = Selection::try_from(&args.pick)
+        .map_err(|error| Error::new(Exit::Usage, &error).hint(error.hint()))?;
+    if selection.is_open() && !selection.everywhere {
         print(&args.output.format, None)?;
         return Ok(Exit::Done);
-    };
-    let clusters = Cluster::connect(connection, args.namespace.namespace.as_ref()).await?;
-    let mut found = Vec::new();
-    let mut exits = Vec::new();
-    for cluster in &clusters {
-        let answer = ask(cluster, pod).await.map_err(|error| cluster.scope().tell(error))?;
-        found.push((cluster.scope(), answer.0));
-        exits.push(answer.1);
     }
-    print(&args.output.format, Some((pod, &found)))?;
-    for (cluster, (scope, agents)) in clusters.iter().zip(&found) {
+    let clusters = Cluster::connect(connection, args.pick.namespace.namespace.as_ref()).await?;
+    let pods = chosen(&clusters, &args.pick, &Board::new(OutputFormat::Text)).await?;
+    let (mut found, mut exits) = (Vec::new(), Vec::new());
+    for (at, (agents, exit)) in pods.iter().zip(all(pods.iter().map(ask)).await) {
+        found.push((at, agents));
+        exits.push(exit);
+    }
+    print(&args.output.format, Some(&found))?;
+    for (at, agents) in &found {
         let foreign: Vec<_> = agents.iter().filter_map(difference).collect();
         for difference in &foreign {
-            say(format_args!("warning: {}: {difference}", scope.title(pod)));
+            say(format_args!("warning: {}: {difference}", at.title()));
         }
         if !foreign.is_empty() {
-            let flags = cluster.flags(pod);
+            let flags = at.cluster.flags(&at.name);
             say(format_args!(
                 "hint: `kubectl pod-chaos uninstall {flags}` lets them exit; the next fault brings a new one"
             ));
@@ -56,9 +57,10 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &VersionArgs) -> Resu
 }
 
 /// All agents of the pod that can be spoken to, newest first.
-async fn ask(cluster: &Cluster, name: &PodName) -> Result<(Vec<AgentVersion>, Exit), Error> {
+async fn ask(at: &Chosen) -> (Vec<AgentVersion>, Exit) {
+    let Chosen { cluster, name, pod } = at;
     let (mut found, mut exit) = (Vec::new(), Exit::Done);
-    for agent in agents(&cluster.pod(name).await?) {
+    for agent in agents(pod) {
         if !agent.state.may_run() {
             continue;
         }
@@ -69,13 +71,13 @@ async fn ask(cluster: &Cluster, name: &PodName) -> Result<(Vec<AgentVersion>, Ex
             // What the kubelet says lags behind: it has ended.
             Err(SessionError::NotRunning(_)) => continue,
             Err(error) => {
-                exit = Error::from(error).print();
+                exit = at.tell(error.into()).print();
                 continue;
             }
         };
         found.push(AgentVersion { container: agent.name, version, protocol });
     }
-    Ok((found, exit))
+    (found, exit)
 }
 
 /// What a user of this plugin should know of that agent, if it is not of the plugin's version.
@@ -96,9 +98,9 @@ fn difference(agent: &AgentVersion) -> Option<String> {
 }
 
 /// What was found where.
-type Found<'a> = (&'a Scope, Vec<AgentVersion>);
+type Found<'a> = (&'a Chosen, Vec<AgentVersion>);
 
-fn print(format: &OutputFormat, found: Option<(&PodName, &[Found<'_>])>) -> Result<(), Error> {
+fn print(format: &OutputFormat, found: Option<&[Found<'_>]>) -> Result<(), Error> {
     let platform = platform();
     let mut out = stdout();
     if !format.is_text() {
@@ -106,15 +108,15 @@ fn print(format: &OutputFormat, found: Option<(&PodName, &[Found<'_>])>) -> Resu
             "client": {"version": VERSION, "protocol": PROTOCOL, "platform": platform},
         });
         match found {
-            Some((pod, [(Scope { context: None, .. }, agents)])) => {
-                document["pod"] = json!(pod.as_str());
+            Some([(at, agents)]) if at.cluster.scope().context.is_none() => {
+                document["pod"] = json!(at.name.as_str());
                 document["agents"] = json!(agents);
             }
-            Some((pod, found)) => {
+            Some(found) => {
                 document["pods"] = found
                     .iter()
-                    .map(|(scope, agents)| {
-                        let mut place = as_json::place(scope, pod);
+                    .map(|(at, agents)| {
+                        let mut place = as_json::place(at.cluster.scope(), &at.name);
                         place.insert("agents".to_owned(), json!(agents));
                         place
                     })
@@ -122,12 +124,12 @@ fn print(format: &OutputFormat, found: Option<(&PodName, &[Found<'_>])>) -> Resu
             }
             None => {}
         }
-        return document::print(format, &document, found.map(|(pod, _)| pod.as_str()));
+        let pods = found.iter().copied().flatten().map(|(at, _)| at.name.as_str());
+        return document::print(format, &document, pods);
     }
     writeln!(out, "client v{VERSION}, protocol {PROTOCOL}, {platform}")?;
-    let Some((pod, found)) = found else { return Ok(()) };
-    for (scope, agents) in found {
-        let pod = scope.title(pod);
+    for (at, agents) in found.iter().copied().flatten() {
+        let pod = at.title();
         for AgentVersion { container, version, protocol } in agents {
             writeln!(out, "{pod} agent v{version}, protocol {protocol}, {container}")?;
         }

@@ -57,6 +57,33 @@ impl Path {
     }
 }
 
+/// kubectl takes `.age-ms` for a name, the RFC only `['age-ms']`. Filters are left as they are.
+fn with_dashes_quoted(path: &str) -> String {
+    let (mut text, mut depth, mut rest) = (String::new(), 0_u32, path);
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '.' if depth == 0 => rest[1..].find(['.', '[', ' ']).map_or(rest.len(), |at| at + 1),
+            _ => first.len_utf8(),
+        };
+        let (part, after) = rest.split_at(end);
+        match part.strip_prefix('.') {
+            Some(name) if name.contains('-') => {
+                // Of `..name` the dots stay.
+                let dot = if text.ends_with('.') { "." } else { "" };
+                text = format!("{text}{dot}['{name}']");
+            }
+            _ => text.push_str(part),
+        }
+        match first {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        rest = after;
+    }
+    text
+}
+
 impl FromStr for OutputFormat {
     type Err = BadFormat;
 
@@ -72,6 +99,7 @@ impl FromStr for OutputFormat {
                 let bare = bare.unwrap_or(path).trim();
                 let whole =
                     if bare.starts_with('$') { bare.to_owned() } else { format!("${bare}") };
+                let whole = with_dashes_quoted(&whole);
                 let bad =
                     |error: &dyn fmt::Display| BadFormat::Path(path.to_owned(), error.to_string());
                 parse_json_path(&whole).map_err(|error| bad(&error))?;
@@ -109,6 +137,9 @@ mod tests {
             (".faults[0].pod", "a"),
             ("{$.faults[*]['age-ms']}", "1 2"),
             ("{.faults[?@.pod=='b']['age-ms']}", "2"),
+            ("{.faults[*].age-ms}", "1 2"),
+            ("{..age-ms}", "1 2"),
+            ("{.faults[?@.pod=='b'].age-ms}", "2"),
             ("{.nothing}", ""),
         ] {
             match format!("jsonpath={path}").parse().unwrap() {

@@ -17,7 +17,7 @@ pub fn says_what_it_did_and_that_it_is_there(lab: &Lab) -> Result<(), Failed> {
     let doctor = |more: &[&str]| space.plugin(&[&["doctor", "-p", "nginx"], more].concat());
     let found = doctor(&[]);
     let said = text(&found);
-    check!(found.status.success() && said.contains("taken with NET_ADMIN, NET_RAW"), "{said}");
+    check!(found.status.success() && said.contains("let in with NET_ADMIN, NET_RAW"), "{said}");
     check!(pod.ephemeral()?.is_empty(), "to look is not to touch");
     let first = space.plugin(&["install", "-p", "nginx"]);
     let said = text(&first);

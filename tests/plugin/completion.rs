@@ -33,7 +33,14 @@ fn candidates(api: &FakeApi, words: &[&str]) -> (Vec<String>, String) {
 
 fn offered(api: &FakeApi, words: &str) -> Vec<String> {
     let words: Vec<_> = words.split(' ').collect();
-    let (candidates, directive) = candidates(api, &words);
+    // Who is kept waiting offers nothing, as on a busy machine: that is not the end of it.
+    let mut answer = candidates(api, &words);
+    for _ in 0..3 {
+        if answer.0.is_empty() {
+            answer = candidates(api, &words);
+        }
+    }
+    let (candidates, directive) = answer;
     let open = candidates.iter().any(|one| one.ends_with('/'));
     assert_eq!(directive, if open { ":6" } else { ":4" }, "{words:?}: files are no candidates");
     candidates

@@ -70,6 +70,21 @@ fn whoever_is_impersonated_is_named_on_either_side_of_the_command() {
     }
 }
 
+#[test]
+fn each_request_is_told_to_who_asks_for_that() {
+    let api = FakeApi::serve(scenario());
+    let output = run(plugin_with(&api.kubeconfig), "status -p web --v=6 --cache-dir /nonexistent");
+    is_done(&output);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<_> = said.lines().filter_map(|line| line.split_once(" in ")).collect();
+    let all: Vec<_> = api.requests();
+    assert_eq!(told.len(), all.len(), "{said}");
+    assert_eq!(told[0].0, "GET /api/v1/namespaces/default/pods/web 200 OK");
+    assert!(told.iter().any(|(what, _)| what.ends_with(" 101 Switching Protocols")), "{said}");
+    let output = run(plugin_with(&api.kubeconfig), "status -p web");
+    assert!(output.stderr.is_empty(), "{}", seen(&output));
+}
+
 /// kubectl merges them: what a file says of a name, a later one does not change.
 #[test]
 fn several_kubeconfigs_are_one() {

@@ -59,6 +59,28 @@ fn an_agent_of_another_protocol_is_warned_of() {
 }
 
 #[test]
+fn the_agents_of_several_pods_are_asked() {
+    let web = |name: &str| {
+        let mut pod = pod_with_agent(&json!({"running": {}}));
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["labels"] = json!({"app": "web"});
+        pod
+    };
+    let more_pods = vec![web("web-1"), web("web-2")];
+    let api = FakeApi::serve(Scenario { pod: None, more_pods, ..Scenario::default() });
+    for line in ["version -l app=web", "version -A", "version web-1 web-2"] {
+        let line = line.split(' ').chain(["-o", "json"]);
+        let output = plugin_with(&api.kubeconfig).args(line).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let pods: Vec<_> = document["pods"].as_array().unwrap().iter().collect();
+        assert_eq!((&pods[0]["pod"], &pods[1]["pod"]), (&json!("web-1"), &json!("web-2")));
+        assert_eq!(pods[1]["agents"][0]["container"], "pod-chaos-net-aaaaa", "{document}");
+    }
+    let output = plugin_with(&api.kubeconfig).args(["version", "-l", "app=web"]).output().unwrap();
+    assert_eq!(seen(&output).matches(" agent v").count(), 2, "{}", seen(&output));
+}
+
+#[test]
 fn an_agent_that_has_ended_has_no_version() {
     let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
     let api = FakeApi::serve(Scenario { pod: Some(pod_with_agent(&ended)), ..Scenario::default() });
