@@ -57,8 +57,13 @@ impl Container {
 
     /// Another container of its pod, in the process namespace that they share, with an app of so many threads.
     pub fn sharing(&self, threads: u32) -> Self {
+        self.sharing_with(&app(threads)).ready(threads)
+    }
+
+    /// The same with an app that a shell starts by these words.
+    pub fn sharing_with(&self, script: &str) -> Self {
         let namespaces = format!("nsenter --target={} --pid --mount --net --ipc", self.pid);
-        Self::begin(&namespaces, &app(threads)).ready(threads)
+        Self::begin(&namespaces, script)
     }
 
     fn ready(self, threads: u32) -> Self {

@@ -23,6 +23,7 @@ tests! {
         another_agent_sees_the_counts_and_ends_it,
         a_held_thread_goes_on_at_the_deadline,
         the_end_of_a_traced_app_ends_it,
+        the_sandbox_and_other_containers_are_not_traced,
         calls_of_a_traced_process_are_refused,
         calls_of_no_sense_are_refused;
 }
@@ -168,6 +169,26 @@ fn the_end_of_a_traced_app_ends_it() {
     let (mut agent, _) = container.disturb(&plan);
     kill(child, Signal::SIGKILL).unwrap();
     assert_eq!(end(&mut agent).0, Ending::Gone);
+}
+
+/// With a process namespace that a pod's containers share, its first process is the sandbox's.
+fn the_sandbox_and_other_containers_are_not_traced() {
+    let sandbox = Container::with("exec sleep 1234");
+    let [app, other] =
+        ["1111", "2222"].map(|time| sandbox.sharing_with(&format!("exec sleep {time}")));
+    let plan = json!({
+        "id": "00000001", "running-time": "60s", "target": app.target(),
+        "fault": { "syscall": { "calls": ["open"], "error": "EIO" } },
+    });
+    let (mut agent, status) = app.disturb(&plan);
+    assert_eq!(status.processes, 1, "{status:?}");
+    let tracers = || [&app, &other, &sandbox].map(|one| one.threads("TracerPid").concat());
+    let [of_app, rest @ ..] = tracers();
+    assert_ne!(of_app, "0");
+    assert_eq!(rest, ["0", "0"]);
+    agent.send(&revert());
+    assert_eq!(end(&mut agent).0, Ending::Request);
+    assert_eq!(tracers(), ["0", "0", "0"]);
 }
 
 fn calls_of_a_traced_process_are_refused() {
