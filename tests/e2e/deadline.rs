@@ -1,6 +1,7 @@
 //! It ends: by the packets, whoever has died.
 
 use std::{
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    lab::{Backend, Lab, Namespace, Pod, Running, slow_for, text, wait_for},
+    lab::{Backend, Lab, Namespace, Node, Outcome, Pod, Running, slow_for, text, wait_for},
+    processes::{inside, is_free, stands_still},
 };
 
 /// How far the end may be from the deadline, in seconds.
@@ -127,6 +129,68 @@ pub fn holds_when_the_app_container_is_killed(lab: &Lab) -> Result<(), Failed> {
 
 pub fn restarts(pod: &Value) -> Option<u64> {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
+}
+
+/// The lab's API server, and the kubelet of the tests' node: they stand still until the value is dropped.
+struct Standstill<'a>(&'a Lab);
+
+impl<'a> Standstill<'a> {
+    fn begin(lab: &'a Lab) -> Outcome<Self> {
+        let still = Self(lab);
+        still.signal("STOP")?;
+        Ok(still)
+    }
+
+    fn signal(&self, signal: &str) -> Outcome {
+        let own = |name| format!("read pid _ <$POD_CHAOS_LAB/pid/{name} && kill -{signal} $pid");
+        let guest = format!("kill -{signal} $(pidof kubelet)");
+        let kubelet = if self.0.is(Node::Native) { own("kubelet") } else { guest };
+        let api_server = Command::new("sh").args(["-c", &own("apiserver")]).output()?;
+        for output in [self.0.node(&["sh", "-c", &kubelet]), api_server] {
+            check!(output.status.success(), "SIG{signal}: {}", text(&output));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Standstill<'_> {
+    fn drop(&mut self) {
+        let _ = self.signal("CONT");
+    }
+}
+
+/// Of faults that a process of ours holds, and one that the kernel does.
+pub fn holds_while_kubelet_and_api_server_stand_still(lab: &Lab) -> Result<(), Failed> {
+    let space = lab.namespace(&json!({}))?;
+    let (one, other) = (space.nginx("one")?, space.nginx("other")?);
+    let (paused, busy) = (one.pid("nginx")?, other.pid("nginx")?);
+    let before = one.links()?;
+    let mut faults = [
+        space.spawn(&["disrupt", "-p", "one", "-d", "100", "-r", "5"])?,
+        space.spawn(&["pause", "-p", "one", "-r", "5"])?,
+        space.spawn(&["burn", "cpu", "-p", "other", "--workers", "1", "-r", "5"])?,
+    ];
+    for fault in &mut faults {
+        let mut line = fault.line()?;
+        while !line.contains("in force") {
+            check!(!line.is_empty(), "it has ended");
+            line = fault.line()?;
+        }
+    }
+    let still = Standstill::begin(lab)?;
+    let burns = || !inside(lab, &busy, "true").stdout.is_empty();
+    check!(stands_still(lab, &paused)? && burns() && one.links()? != before, "not in force");
+    wait_for("the ends", Duration::from_secs(20), || {
+        is_free(lab, &paused).unwrap_or(false)
+            && !burns()
+            && one.links().is_ok_and(|now| now == before)
+    })?;
+    drop(still);
+    for fault in faults {
+        let (exit, said) = fault.finish()?;
+        check!(exit == Some(0) && said.contains("clean: "), "{exit:?} {said}");
+    }
+    Ok(())
 }
 
 /// SIGKILLs `pod-chaos-agent serve` in the process namespace of that process and nothing else.

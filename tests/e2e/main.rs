@@ -62,6 +62,7 @@ const TESTS: &[(&str, Node, Test)] = &[
     on!(Guest deadline::holds_when_the_agent_is_killed),
     on!(Guest deadline::holds_when_all_processes_of_ours_are_killed),
     on!(Guest deadline::holds_when_the_app_container_is_killed),
+    on!(Native deadline::holds_while_kubelet_and_api_server_stand_still),
     on!(Guest deadline::holds_when_the_plugin_is_killed_before_the_agent_starts),
     on!(Guest deadline::ctrl_c_while_the_agent_starts_leaves_nothing_in_force),
     on!(Guest deadline::ctrl_c_reverts_at_once),

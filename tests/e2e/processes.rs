@@ -33,11 +33,11 @@ fn threads(lab: &Lab, pid: &str, field: &str) -> Outcome<Vec<String>> {
     Ok(found)
 }
 
-fn stands_still(lab: &Lab, pid: &str) -> Outcome<bool> {
+pub fn stands_still(lab: &Lab, pid: &str) -> Outcome<bool> {
     Ok(threads(lab, pid, "State")?.iter().all(|state| state.starts_with('t')))
 }
 
-fn is_free(lab: &Lab, pid: &str) -> Outcome<bool> {
+pub fn is_free(lab: &Lab, pid: &str) -> Outcome<bool> {
     Ok(threads(lab, pid, "TracerPid")?.iter().all(|tracer| tracer == "0"))
 }
 
@@ -441,7 +441,7 @@ fn memory(lab: &Lab, pid: &str) -> Outcome<u64> {
 }
 
 /// Does something to the process of ours that is in the container of another, `$p`, and says which it was.
-fn inside(lab: &Lab, main: &str, action: &str) -> Output {
+pub fn inside(lab: &Lab, main: &str, action: &str) -> Output {
     let script = format!(
         "for p in $(pgrep -x pod-chaos-agent); do \
            cmp -s /proc/$p/cgroup /proc/{main}/cgroup && {action} && echo $p; \
