@@ -26,7 +26,8 @@ pub enum FailBy {
 The pod stays, but everything in and out is refused, the kubelet's probes too, and each
 container is killed once. What the kubelet starts in their place is out of reach until
 the deadline, which the kernel's timer keeps: a liveness probe that fails often enough
-has it restarted again.
+has it restarted again. A PodDisruptionBudget that would not allow an eviction does not
+allow this either, without --force.
 
 With --by image no container of the pod runs meanwhile. A Job puts their images
 back; where it does not get ready, nothing is changed. It needs the plugin's image
@@ -44,6 +45,9 @@ pub struct FailArgs {
     /// Only cut the pod off, and kill nothing
     #[arg(long)]
     pub no_kill: bool,
+    /// Ask no PodDisruptionBudget
+    #[arg(long)]
+    pub force: bool,
     /// End a fault that is in the way
     #[arg(long)]
     pub replace: bool,

@@ -63,7 +63,8 @@ pub struct SignalArgs {
 
 Without --process it is for the container's main process: the container ends, and the
 kubelet starts it again if the pod says so. Then the agent ends too, and each time takes
-a new one, which stays in the pod's spec.")]
+a new one, which stays in the pod's spec. A PodDisruptionBudget that would not allow an
+eviction does not allow this either, without --force.")]
 pub struct KillArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -71,6 +72,9 @@ pub struct KillArgs {
     /// Signal to send; TERM to what handles it, else KILL, when not given
     #[arg(long, value_name = "SIGNAL")]
     pub signal: Option<SignalName>,
+    /// Ask no PodDisruptionBudget
+    #[arg(long)]
+    pub force: bool,
     /// How often
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = at_least_one)]
     pub times: NonZeroU32,

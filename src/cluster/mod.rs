@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod bootstrap;
+mod budget;
 pub mod checkup;
 mod client;
 mod error;
@@ -26,6 +27,7 @@ mod told;
 
 pub use agent::{AgentContainer, AgentSpec, AgentState, agents};
 pub use audit::{Audit, reverted};
+pub use budget::check_budgets;
 pub use client::{Cluster, Scope};
 pub use error::{api_error, connect_error};
 pub use follow::{Change, Following};

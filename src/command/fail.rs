@@ -17,8 +17,8 @@ use super::{
 use crate::{
     cli::{ConnectionArgs, FailArgs, FailBy},
     cluster::{
-        AgentSpec, Capability, Chosen, Domain, NewAgent, TargetContainer, check_pod, ensure_agent,
-        follow_end,
+        AgentSpec, Capability, Chosen, Domain, NewAgent, TargetContainer, check_budgets, check_pod,
+        ensure_agent, follow_end,
     },
     exit::{Error, Exit},
     plan::{Intent, Origin},
@@ -45,7 +45,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &FailArgs) -> Result<
     }
     let network = NetworkFault::new(Intent::from(args));
     let origin = (!args.no_kill).then(|| args.agent.origin());
-    let failure = Failure { network, origin, kill: None };
+    let failure = Failure { network, origin, within_budgets: !args.force, kill: None };
     fault::run(connection, &args.target, &args.course, failure).await
 }
 
@@ -54,6 +54,7 @@ struct Failure {
     network: NetworkFault,
     /// Of the agent that kills, if one is to.
     origin: Option<Origin>,
+    within_budgets: bool,
     kill: Option<Kill>,
 }
 
@@ -76,6 +77,9 @@ impl Wanted for Failure {
     }
 
     async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {
+        if self.within_budgets {
+            check_budgets(pods, &mut |text| board.note(text)).await?;
+        }
         self.network.survey(pods, board).await?;
         let Some(origin) = self.origin.clone() else { return Ok(()) };
         let kill = self.kill.insert(Kill { origin, board: Rc::clone(board) });

@@ -51,7 +51,12 @@ async fn all(
     done: &Cell<u32>,
     wanted: &Cell<u32>,
 ) -> Result<Exit, Error> {
-    let mut shot = Shot { target: &args.target, signal: args.signal, capabilities: CAPABILITIES };
+    let mut shot = Shot {
+        target: &args.target,
+        signal: args.signal,
+        within_budgets: !args.force,
+        capabilities: CAPABILITIES,
+    };
     let board = Board::new(args.output.format.clone());
     let pods = &args.target.of.pod;
     let ready = make_ready(connection, pods, Duration::ZERO, false, &board, &mut shot).await?;

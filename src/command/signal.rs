@@ -1,5 +1,7 @@
 //! `signal`: processes get a signal, once. `kill` sends with it.
 
+use std::rc::Rc;
+
 use k8s_openapi::api::core::v1::Pod;
 use pod_chaos_protocol::{Event, FailureKind, ProcessSignal, Request, SignalName, SignalPlan};
 
@@ -13,7 +15,8 @@ use super::{
 use crate::{
     cli::{ConnectionArgs, ProcessArgs, SignalArgs},
     cluster::{
-        AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer, ensure_agent,
+        AgentSpec, Capability, Chosen, Domain, Session, SessionError, TargetContainer,
+        check_budgets, ensure_agent,
     },
     exit::{Error, Exit},
     report::{Board, Follow},
@@ -27,6 +30,7 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
             target: &args.target,
             signal: Some(args.signal),
             // To signal another user's processes, and to kill the first one of a container.
+            within_budgets: false,
             capabilities: match args.signal {
                 SignalName::KILL => &[Capability::SysPtrace, Capability::Kill],
                 _ => &[Capability::Kill],
@@ -58,6 +62,8 @@ pub(super) async fn run(connection: &ConnectionArgs, args: &SignalArgs) -> Resul
 pub(super) struct Shot<'a> {
     pub target: &'a ProcessArgs,
     pub signal: Option<SignalName>,
+    /// Whether it takes pods out of service, which has to be within their budgets.
+    pub within_budgets: bool,
     /// What an agent needs for it where the processes are another user's.
     pub capabilities: &'a [Capability],
 }
@@ -67,6 +73,13 @@ impl Wanted for Shot<'_> {
 
     fn domain(&self) -> Domain {
         Domain::Processes
+    }
+
+    async fn survey(&mut self, pods: &[Chosen], board: &Rc<Board>) -> Result<(), Error> {
+        if !self.within_budgets {
+            return Ok(());
+        }
+        check_budgets(pods, &mut |text| board.note(text)).await
     }
 
     fn aim(&mut self, Chosen { pod, .. }: &Chosen) -> Result<Vec<Aim<TargetContainer>>, Error> {

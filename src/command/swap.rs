@@ -17,7 +17,8 @@ use super::{
 use crate::{
     cli::{ConnectionArgs, DryRun, FailArgs},
     cluster::{
-        Audit, Chosen, Cluster, RestoredBy, Restorer, Stage, Swap, check_pod, now, remove_restorer,
+        Audit, Chosen, Cluster, RestoredBy, Restorer, Stage, Swap, check_budgets, check_pod, now,
+        remove_restorer,
     },
     exit::{Error, Exit},
     plan::OutputFormat,
@@ -85,6 +86,10 @@ async fn make_ready(
         ready.extend(refusals.keep(&at, checked).map(|(restorer, swap)| (at, restorer, swap)));
     }
     refusals.check(&args.target, alone, ready.is_empty())?;
+    if !args.force {
+        let pods: Vec<_> = ready.iter().map(|(at, ..)| at.clone()).collect();
+        check_budgets(&pods, &mut |text| board.note(text)).await?;
+    }
     refusals.tell(board);
     for (at, _, swap) in &ready {
         let names: Vec<_> = swap.images.keys().map(String::as_str).collect();

@@ -489,7 +489,14 @@ fn followed(scenario: &Scenario, uri: &hyper::Uri) -> Option<&'static str> {
     if uri.path().ends_with("/namespaces") {
         return Some("namespaces");
     }
-    let known = ["services", "endpointslices", "nodes", "deployments", "statefulsets"];
+    let known = [
+        "services",
+        "endpointslices",
+        "nodes",
+        "deployments",
+        "statefulsets",
+        "poddisruptionbudgets",
+    ];
     let by_labels = uri.query().unwrap_or_default().contains("labelSelector")
         && scenario.objects.iter().any(|(of, _)| *of == "pods");
     let mut parts = uri.path().split('/');

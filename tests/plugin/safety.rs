@@ -103,6 +103,48 @@ fn no_more_than_a_share_of_a_workload_is_hit() {
     assert_eq!(api.added().len(), 1);
 }
 
+/// What ends a container takes its pod out of service, as an eviction does, if it is in service.
+#[test]
+fn what_ends_containers_is_within_budgets() {
+    let serve = |ready: &str, forbidden: Vec<&'static str>| {
+        let mut pods = replicas(3);
+        for pod in &mut pods {
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": ready}]);
+        }
+        let budget = json!({
+            "metadata": {"name": "db", "generation": 1},
+            "spec": {"selector": {"matchLabels": {"app": "db"}}},
+            "status": {"observedGeneration": 1, "disruptionsAllowed": 1,
+                "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3},
+        });
+        FakeApi::serve(Scenario {
+            pod: None,
+            more_pods: pods,
+            objects: vec![namespace("default", &json!({})), ("poddisruptionbudgets", budget)],
+            forbidden,
+            agent: Agent::Says(good),
+            ..Scenario::default()
+        })
+    };
+    let api = serve("True", vec![]);
+    let why = "poddisruptionbudget/db in namespace default allows 1 of its pods to go out of service, not 2";
+    let dry_run = "--dry-run=client";
+    refused(&api, "kill --pods 0|1", why);
+    refused(&api, "fail --pods 0|1", why);
+    refused(&api, "fail --pods 0|1 --no-kill", why);
+    refused(&api, &format!("fail --pods 0|1 --by image {dry_run}"), why);
+    for allowed in ["kill db-0", "fail db-0", "kill -l app=db --force", "fail -l app=db --force"] {
+        done(&api, &format!("{allowed} {dry_run}"));
+    }
+    done(&api, &format!("signal HUP -l app=db {dry_run}"));
+    done(&serve("False", vec![]), &format!("kill -l app=db {dry_run}"));
+    let api = serve("True", vec!["list poddisruptionbudgets"]);
+    let line = format!("kill --pods 0|1 {dry_run}");
+    let said = seen(&plugin_with(&api.kubeconfig).args(line.split_whitespace()).output().unwrap());
+    let unknown = "warning: whether budgets of namespace default allow it is not known: ";
+    assert!(said.starts_with("exit: 0") && said.contains(unknown), "{said}");
+}
+
 #[test]
 fn who_may_not_read_the_namespace_is_told_that_it_was_not_asked() {
     let api = FakeApi::serve(Scenario {
