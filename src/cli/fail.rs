@@ -26,8 +26,7 @@ pub enum FailBy {
 The pod stays, but everything in and out is refused, the kubelet's probes too, and each
 container is killed once. What the kubelet starts in their place is out of reach until
 the deadline, which the kernel's timer keeps: a liveness probe that fails often enough
-has it restarted again. A PodDisruptionBudget that would not allow an eviction does not
-allow this either, without --force.
+has it restarted again. What a PodDisruptionBudget does not allow takes --force.
 
 With --by image no container of the pod runs meanwhile. A Job puts their images
 back; where it does not get ready, nothing is changed. It needs the plugin's image

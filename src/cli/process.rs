@@ -63,8 +63,8 @@ pub struct SignalArgs {
 
 Without --process it is for the container's main process: the container ends, and the
 kubelet starts it again if the pod says so. Then the agent ends too, and each time takes
-a new one, which stays in the pod's spec. A PodDisruptionBudget that would not allow an
-eviction does not allow this either, without --force.")]
+a new one, which stays in the pod's spec. What a PodDisruptionBudget does not
+allow takes --force.")]
 pub struct KillArgs {
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -63,6 +63,9 @@ fn prints_the_roles_of_a_level_which_one_role_unites() {
     }
 }
 
+/// What `kill` and `fail` ask.
+const BUDGETS: [&str; 1] = ["list poddisruptionbudgets.policy"];
+
 /// The verbs that `src/cluster` uses, and no others.
 #[test]
 fn the_roles_give_what_the_plugin_uses_and_no_more() {
@@ -90,14 +93,15 @@ fn the_roles_give_what_the_plugin_uses_and_no_more() {
         "watch services",
     ];
     let set = |used: &[&str]| used.iter().map(|act| (*act).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(given(&printed(&["--level", "process"])[0]), set(&every_fault));
+    let process = [&every_fault[..], &BUDGETS].concat();
+    assert_eq!(given(&printed(&["--level", "process"])[0]), set(&process));
     let removal = ["create pods/eviction", "delete pods"];
     let found = every_fault
         .into_iter()
         .filter(|it| it.starts_with("get ") && !it.contains("exec") || *it == "list pods");
     let pods: Vec<_> = removal.into_iter().chain(found).collect();
     assert_eq!(given(&printed(&["--level", "pods"])[0]), set(&pods));
-    let network = [&every_fault[..], &followed].concat();
+    let network = [&process[..], &followed].concat();
     assert_eq!(given(&printed(&["--level", "network"])[0]), set(&network));
 }
 

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::{
     fake_api::{Agent, FakeApi, Scenario, pod},
     faults::good,
-    plugin_with, seen,
+    plugin_with,
+    processes::pod_of,
+    seen,
 };
 
 fn namespace(name: &str, annotations: &Value) -> (&'static str, Value) {
@@ -106,10 +108,12 @@ fn no_more_than_a_share_of_a_workload_is_hit() {
 /// What ends a container takes its pod out of service, as an eviction does, if it is in service.
 #[test]
 fn what_ends_containers_is_within_budgets() {
+    let running = pod_of(&json!([{"name": "web"}]))["status"]["containerStatuses"].clone();
     let serve = |ready: &str, forbidden: Vec<&'static str>| {
         let mut pods = replicas(3);
         for pod in &mut pods {
             pod["status"]["conditions"] = json!([{"type": "Ready", "status": ready}]);
+            pod["status"]["containerStatuses"] = running.clone();
         }
         let budget = json!({
             "metadata": {"name": "db", "generation": 1},
