@@ -163,7 +163,10 @@ pub fn a_partition_cuts_off_its_target_only(lab: &Lab) -> Result<(), Failed> {
             .status
             .code())
     };
-    check!(curl(&target)? == Some(0) && curl(&bystander)? == Some(0), "not reachable before");
+    // A container that has been started may not listen yet.
+    let answers =
+        || [&target, &bystander].iter().all(|pod| curl(pod).is_ok_and(|it| it == Some(0)));
+    wait_for("both to be reached before", Duration::from_secs(10), answers)?;
     let to = target.address()?;
     for (how, exit) in [("--drop", 28), ("--reject", 7)] {
         let args = ["partition", "-p", "client", "--to", &to, how, "-r", "60"];
