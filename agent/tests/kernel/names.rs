@@ -243,7 +243,11 @@ fn a_name_that_changes_is_hit_wherever_it_was_and_is() {
     put_in_force(&mut agent, &json!({ "egress": [named("db.example.com")] }));
     assert_eq!(hit(&pod), [3]);
     names.set("db.example.com", &["10.9.0.4", "fd00:9::2"]);
-    assert_eq!(retargeted(&mut agent), (2, 0, 3));
+    // Each family is a question of its own: one may be asked before the answers change, and the other one after.
+    let first = retargeted(&mut agent);
+    if first != (2, 0, 3) {
+        assert_eq!((first, retargeted(&mut agent)), ((1, 0, 2), (1, 0, 3)));
+    }
     assert_eq!(hit(&pod), [3, 4]);
     assert!(!passes(&pod.inside, "tcp [fd00:9::2]:80"));
     end(&mut agent);
